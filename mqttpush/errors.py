@@ -1,0 +1,198 @@
+"""Errors: every exception the package raises on purpose, as one tree.
+
+Knows nothing else. A class carries the facts as attributes; who turns them into a response, a
+packet or an exit code is `rest/app.py`, `mqtt/connection.py` and `cli.py`, nowhere else.
+"""
+
+from __future__ import annotations
+
+
+class MqttPushError(Exception):
+    """Base of all. `retryable` says whether the same call may succeed later."""
+
+    retryable: bool = False
+
+
+class ConfigError(MqttPushError):
+    """The operator must act.
+
+    setting: dotted name such as `http.port`; source: where the value came from (a file, an
+    environment variable, `default`); problem: what is wrong; example: a right value as it would
+    stand in the file.
+    """
+
+    def __init__(self, setting: str, source: str, problem: str, example: str = "") -> None:
+        self.setting = setting
+        self.source = source
+        self.problem = problem
+        self.example = example
+        hint = f"; for example: {example}" if example else ""
+        super().__init__(f"{setting} ({source}): {problem}{hint}")
+
+
+class ProtocolError(MqttPushError):
+    """The peer broke MQTT. `reason_code` is the MQTT 5 code that goes on the wire."""
+
+    reason_code: int = 0x82
+
+    def __init__(self, problem: str, reason_code: int | None = None) -> None:
+        if reason_code is not None:
+            self.reason_code = reason_code
+        self.problem = problem
+        super().__init__(problem)
+
+
+class MalformedPacket(ProtocolError):
+    """Bytes that are no MQTT control packet (MQTT 5 section 4.13, reason 0x81)."""
+
+    reason_code = 0x81
+
+
+class PacketTooLarge(ProtocolError):
+    """A control packet over the announced Maximum Packet Size (reason 0x95)."""
+
+    reason_code = 0x95
+
+
+class LimitReached(MqttPushError):
+    """A bound of ours was met; `limit` is the setting's dotted name."""
+
+    retryable = True
+
+    def __init__(self, limit: str, retry_after_s: float | None = None) -> None:
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+        super().__init__(f"limit {limit} reached")
+
+
+class DomainError(MqttPushError):
+    """The principal asked for something the domain refuses."""
+
+
+class NotFound(DomainError):
+    """No such noun. `noun` is lower case (`installation`), `facts` what was looked for."""
+
+    def __init__(self, noun: str, identifier: str = "", **facts: object) -> None:
+        self.noun = noun
+        self.identifier = identifier
+        self.facts = facts
+        super().__init__(f"{noun} {identifier} not found".replace("  ", " "))
+
+
+class AlreadyExists(DomainError):
+    """The noun is there already, or its unique name is taken."""
+
+    def __init__(self, noun: str, identifier: str = "", **facts: object) -> None:
+        self.noun = noun
+        self.identifier = identifier
+        self.facts = facts
+        super().__init__(f"{noun} {identifier} already exists".replace("  ", " "))
+
+
+class NotAuthenticated(DomainError):
+    """The credentials are missing, unknown or expired."""
+
+    def __init__(self, problem: str = "the access token is not valid") -> None:
+        super().__init__(problem)
+
+
+class NotAuthorized(DomainError):
+    """A known principal lacks the right; `principal_id` is empty for anonymous."""
+
+    def __init__(self, verb: str, *, app_id: str = "", principal_id: str = "") -> None:
+        self.verb = verb
+        self.app_id = app_id
+        self.principal_id = principal_id
+        super().__init__(f"not allowed: {verb}")
+
+
+class PrincipalDisabled(DomainError):
+    """The user, thing or app exists but is switched off."""
+
+    def __init__(self, noun: str, identifier: str) -> None:
+        self.noun = noun
+        self.identifier = identifier
+        super().__init__(f"{noun} {identifier} is disabled")
+
+
+class InvalidGrant(DomainError):
+    """A token was asked for with credentials that do not fit (spec kii 1.2)."""
+
+    def __init__(self, problem: str = "the credentials are not valid") -> None:
+        super().__init__(problem)
+
+
+class VersionConflict(DomainError):
+    """A conditional write whose condition does not hold (spec kii 4.3)."""
+
+    def __init__(self, noun: str, identifier: str, version: int, **facts: object) -> None:
+        self.noun = noun
+        self.identifier = identifier
+        self.version = version
+        self.facts = facts
+        super().__init__(f"{noun} {identifier} is at version {version}")
+
+
+class InvalidRequest(DomainError):
+    """Input that is not acceptable.
+
+    field: the offending field or `` for the whole; code: the narrower spec code when the dialect
+    has one (`INVALID_JSON`, `INVALID_BUCKET`), else empty.
+    """
+
+    def __init__(self, problem: str, *, field: str = "", code: str = "") -> None:
+        self.problem = problem
+        self.field = field
+        self.code = code
+        super().__init__(f"{field}: {problem}" if field else problem)
+
+
+class StoreError(MqttPushError):
+    """The store could not do its work."""
+
+
+class StoreUnavailable(StoreError):
+    """The store is away or too slow; nothing was changed."""
+
+    retryable = True
+
+    def __init__(self, store: str, problem: str) -> None:
+        self.store = store
+        super().__init__(f"store {store}: {problem}")
+
+
+class SchemaMismatch(StoreError):
+    """The store's schema is not one this version can open."""
+
+    def __init__(self, store: str, found_version: int, known_version: int) -> None:
+        self.store = store
+        self.found_version = found_version
+        self.known_version = known_version
+        super().__init__(
+            f"{store} has schema version {found_version}, this mqttpush knows up to"
+            f" {known_version}: install a newer mqttpush, or point store.dsn at another file"
+        )
+
+
+class DeliveryError(MqttPushError):
+    """A push network did not take a push."""
+
+
+class TokenExpired(DeliveryError):
+    """The network says the device token is dead."""
+
+
+class Throttled(DeliveryError):
+    """The network asks to slow down; try again after `retry_after_s`."""
+
+    retryable = True
+
+    def __init__(self, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"throttled for {retry_after_s} s")
+
+
+class NetworkUnavailable(DeliveryError):
+    """The network cannot be reached or answers 5xx."""
+
+    retryable = True

@@ -1,0 +1,171 @@
+"""Metrics: name, unit and meaning of every counter, in one place.
+
+Knows nobody who counts. A metric is one line in `Metrics.__init__`; README's table is checked
+against it. The one idea: whoever counts adds to a plain integer, and prometheus_client only meets
+the numbers when somebody scrapes, because a locked increment per push would cost more than a push.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+# 0.1 ms to 10 s: a push is expected under 10 ms, a stalled loop shows in seconds.
+LATENCY_BUCKETS_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 10)
+
+
+class Counter:
+    """A number that only grows: add to `value`."""
+
+    __slots__ = ("help", "name", "value")
+
+    def __init__(self, name: str, help: str) -> None:  # noqa: A002 the format's own word
+        self.name = name
+        self.help = help
+        self.value = 0
+
+    def collect(self) -> Metric:
+        return CounterMetricFamily(self.name, self.help, value=self.value)
+
+
+class LabelledCounter:
+    """Counters told apart by a closed set of label values; never label with a stranger's text."""
+
+    __slots__ = ("help", "labels", "name", "values")
+
+    def __init__(self, name: str, help: str, labels: Sequence[str]) -> None:  # noqa: A002
+        self.name = name
+        self.help = help
+        self.labels = tuple(labels)
+        self.values: dict[tuple[str, ...], int] = {}
+
+    def add(self, *label_values: str, count: int = 1) -> None:
+        self.values[label_values] = self.values.get(label_values, 0) + count
+
+    def collect(self) -> Metric:
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for label_values, value in self.values.items():
+            family.add_metric(label_values, value)
+        return family
+
+
+class Gauge:
+    """A number read when scraped: its owner sets `read`."""
+
+    __slots__ = ("help", "name", "read")
+
+    def __init__(self, name: str, help: str) -> None:  # noqa: A002
+        self.name = name
+        self.help = help
+        self.read: Callable[[], float] = lambda: 0.0
+
+    def collect(self) -> Metric:
+        return GaugeMetricFamily(self.name, self.help, value=self.read())
+
+
+class Histogram:
+    """Latencies in seconds, one observation an event (not one a push)."""
+
+    __slots__ = ("counts", "help", "name", "sum_s")
+
+    def __init__(self, name: str, help: str) -> None:  # noqa: A002
+        self.name = name
+        self.help = help
+        self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    def collect(self) -> Metric:
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip((*LATENCY_BUCKETS_S, "+Inf"), self.counts, strict=True):
+            total += count
+            buckets.append((str(bound), total))
+        family = HistogramMetricFamily(self.name, self.help)
+        family.add_metric([], buckets=buckets, sum_value=self.sum_s)
+        return family
+
+
+class Metrics(Collector):
+    """All metrics of one server. Names end in their unit, as Prometheus asks."""
+
+    def __init__(self) -> None:
+        # REST
+        self.http_requests = LabelledCounter(
+            "mqttpush_http_requests", "API requests answered", ("method", "status")
+        )
+        # MQTT
+        self.mqtt_connections = Gauge("mqttpush_mqtt_connections", "live MQTT connections")
+        self.mqtt_connects = LabelledCounter(
+            "mqttpush_mqtt_connects", "CONNECT packets answered, by result", ("result",)
+        )
+        self.mqtt_disconnects = LabelledCounter(
+            "mqttpush_mqtt_disconnects", "MQTT connections ended, by reason", ("reason",)
+        )
+        self.pushes_sent = Counter(
+            "mqttpush_pushes_sent", "PUBLISH packets handed to a client's socket"
+        )
+        self.pushes_dropped = LabelledCounter(
+            "mqttpush_pushes_dropped", "PUBLISH packets not sent, by reason", ("reason",)
+        )
+        self.outbox_packets = Gauge(
+            "mqttpush_outbox_packets", "PUBLISH packets waiting for slow readers"
+        )
+        # Router
+        self.events_routed = LabelledCounter(
+            "mqttpush_events_routed", "events and messages routed, by kind", ("kind",)
+        )
+        self.fan_out_latency = Histogram(
+            "mqttpush_fan_out_latency_seconds", "commit to the last socket write of an event"
+        )
+        self.live_subscriptions = Gauge(
+            "mqttpush_live_subscriptions", "subscriptions of connected clients in the index"
+        )
+        # Store
+        self.store_commits = Counter("mqttpush_store_commits", "transactions committed")
+        self.store_writes = Counter("mqttpush_store_writes", "writes inside those transactions")
+        self.store_queued_writes = Gauge(
+            "mqttpush_store_queued_writes", "writes waiting for a commit"
+        )
+        # Process
+        self.loop_lag = Gauge("mqttpush_loop_lag_seconds", "how late the event loop runs")
+        self.limits_reached = LabelledCounter(
+            "mqttpush_limits_reached", "times a bound was met, by setting", ("limit",)
+        )
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def catalogue(self) -> Iterator[tuple[str, str]]:
+        """(name, meaning) of every metric, for documents and their test."""
+        for metric in self._all():
+            yield metric.name, metric.help
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at a scrape."""
+        for metric in self._all():
+            yield metric.collect()
+
+    def render(self) -> bytes:
+        """The Prometheus text exposition of everything."""
+        return generate_latest(self._registry)
+
+    def _all(self) -> Iterator[Counter | LabelledCounter | Gauge | Histogram]:
+        for value in vars(self).values():
+            if isinstance(value, Counter | LabelledCounter | Gauge | Histogram):
+                yield value
