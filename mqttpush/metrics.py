@@ -120,10 +120,23 @@ class Metrics(Collector):
             "mqttpush_pushes_sent", "PUBLISH packets handed to a client's socket"
         )
         self.pushes_dropped = LabelledCounter(
-            "mqttpush_pushes_dropped", "PUBLISH packets not sent, by reason", ("reason",)
+            "mqttpush_pushes_dropped", "PUBLISH packets not sent, by reason", ("reason", "app")
         )
         self.outbox_packets = Gauge(
             "mqttpush_outbox_packets", "PUBLISH packets waiting for slow readers"
+        )
+        self.outbox_bytes = Gauge("mqttpush_outbox_bytes", "bytes waiting for slow readers")
+        self.mqtt_unauthenticated = Gauge(
+            "mqttpush_mqtt_unauthenticated", "MQTT connections not authenticated yet"
+        )
+        self.mqtt_requests = Counter(
+            "mqttpush_mqtt_requests", "PUBLISH packets received on request topics"
+        )
+        self.push_encodings = Counter(
+            "mqttpush_push_encodings", "times a push was encoded, once per variant of a fan-out"
+        )
+        self.socket_writes = Counter(
+            "mqttpush_mqtt_socket_writes", "writes of joined packets to MQTT sockets"
         )
         # Router
         self.events_routed = LabelledCounter(
@@ -134,6 +147,10 @@ class Metrics(Collector):
         )
         self.live_subscriptions = Gauge(
             "mqttpush_live_subscriptions", "subscriptions of connected clients in the index"
+        )
+        self.routing_failures = Counter(
+            "mqttpush_routing_failures",
+            "committed batches whose routing failed (a bug: see the log)",
         )
         # Store
         self.store_commits = Counter("mqttpush_store_commits", "transactions committed")
