@@ -1,0 +1,176 @@
+"""Credentials: tokens, passwords, identifiers and CONNECT credentials: make, hash, check.
+
+Knows no route and no socket. Two ideas. Random secrets carry 128 bits or more, so a plain SHA-256
+of them is safe to keep and costs a microsecond to check; passwords of people are argon2id, hashed
+in threads, few at a time. And an MQTT password is derived from the server's key, so it can be told
+again (spec kii 3.1) though the store never holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import string
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from mqttpush.config import SecuritySettings
+from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
+from mqttpush.models import Credentials, Principal, PrincipalKind
+from mqttpush.store import ConnectRow, Result, Transaction
+
+_BASE36: Final = string.digits + string.ascii_lowercase
+_ALPHANUMERIC: Final = string.ascii_letters + string.digits
+# Buffer of the embedded C clients (spec kii 3.1).
+USERNAME_LIMIT_BYTES: Final = 63
+MQTT_TOPIC_LENGTH: Final = 23  # the longest client ID MQTT 3.1 allows; 137 bits
+PASSWORD_LENGTH: Final = 64
+
+
+def secret_hash(secret: str | bytes) -> bytes:
+    """SHA-256 of a random secret, as the store keeps it."""
+    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).digest()
+
+
+class SecretMaker:
+    """Makes identifiers and random secrets, and derives MQTT passwords.
+
+    source: a cryptographic generator (`random.SystemRandom`). server_key: 32 bytes that stay the
+    same over restarts.
+    """
+
+    def __init__(self, *, source: random.Random, server_key: bytes) -> None:
+        self._choices = source.choices
+        self._server_key = server_key
+
+    def app_id(self) -> str:
+        return self._text(_BASE36, 20)
+
+    def app_key(self) -> str:
+        return self._text(_BASE36, 32)
+
+    def client_id(self) -> str:
+        return self._text(_BASE36, 32)
+
+    def client_secret(self) -> str:
+        return self._text(_ALPHANUMERIC, 64)
+
+    def user_id(self) -> str:
+        """`12-4-4-4-8` lower-case base-36 characters (spec kii 1.1)."""
+        return "-".join(self._text(_BASE36, length) for length in (12, 4, 4, 4, 8))
+
+    def thing_id(self) -> str:
+        return f"th.{self.user_id()}"
+
+    def installation_id(self) -> str:
+        return self._text(_BASE36, 25)
+
+    def access_token(self) -> str:
+        return self._text(_ALPHANUMERIC + "-_", 43)
+
+    def mqtt_topic(self) -> str:
+        return self._text(_ALPHANUMERIC, MQTT_TOPIC_LENGTH)
+
+    def mqtt_username(self, app_id: str) -> str:
+        """`{appID}-{suffix}`, the suffix shortened so that C clients can hold the whole."""
+        suffix_length = min(23, USERNAME_LIMIT_BYTES - len(app_id) - 1)
+        return f"{app_id}-{self._text(_ALPHANUMERIC, suffix_length)}"
+
+    def mqtt_password(self, installation_id: str, mqtt_topic: str) -> str:
+        """64 letters, always the same for one endpoint of one server key."""
+        seed = f"mqtt-password\0{installation_id}\0{mqtt_topic}".encode()
+        digest = hmac.digest(self._server_key, seed, hashlib.sha512)
+        return "".join(string.ascii_letters[byte % 52] for byte in digest)
+
+    @staticmethod
+    def uuid() -> str:
+        return str(uuid.uuid4())
+
+    def _text(self, alphabet: str, length: int) -> str:
+        return "".join(self._choices(alphabet, k=length))
+
+
+class Passwords:
+    """argon2id in a few threads; the event loop and the store never wait for a hash."""
+
+    def __init__(self, settings: SecuritySettings) -> None:
+        self._hasher = PasswordHasher(
+            time_cost=settings.argon2_time_cost,
+            memory_cost=settings.argon2_memory_kib,
+            parallelism=1,
+        )
+        self._threads = ThreadPoolExecutor(settings.max_concurrent_hashes, "password")
+        self._queue_limit = settings.max_queued_hashes
+        self._waiting = 0
+        # Checked when there is no such user, so that the answer takes as long (HOSTILE 6).
+        self._decoy = self._hasher.hash("decoy")
+
+    async def hash(self, password: str) -> str:
+        return await self._run(lambda: self._hasher.hash(password))
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Does `password` fit? Takes the same time for `password_hash` None (always False)."""
+
+        def check() -> bool:
+            try:
+                return self._hasher.verify(password_hash or self._decoy, password)
+            except (VerificationError, InvalidHashError):
+                return False
+
+        return await self._run(check) and password_hash is not None
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        if self._waiting >= self._queue_limit:
+            raise LimitReached("security.max_queued_hashes", retry_after_s=1)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def authenticate(tx: Transaction, credentials: Credentials, now_ms: int) -> Principal:
+    """Who is it? Raises NotAuthenticated, PrincipalDisabled, NotFound for an unknown app.
+
+    Without a token: the anonymous principal, the app key checked only where the app is strict
+    (spec kii 0.3). A token of another app is as good as none.
+    """
+    if credentials.token is None:
+        return _anonymous(tx, credentials)
+    holder = tx.tokens.holder(secret_hash(credentials.token), now_ms)
+    if holder is None or (credentials.app_id and holder.principal.app_id != credentials.app_id):
+        raise NotAuthenticated
+    if holder.is_app_disabled:
+        raise PrincipalDisabled("app", holder.principal.app_id)
+    if holder.is_principal_disabled:
+        raise PrincipalDisabled(holder.principal.kind.value, holder.principal.id)
+    return holder.principal
+
+
+def _anonymous(tx: Transaction, credentials: Credentials) -> Principal:
+    app = tx.apps.get(credentials.app_id)
+    if app is None:
+        raise NotFound("app", credentials.app_id)
+    if app.is_disabled:
+        raise PrincipalDisabled("app", app.app_id)
+    if app.is_app_key_checked and not hmac.compare_digest(
+        (credentials.app_key or "").encode(), app.app_key.encode()
+    ):
+        raise NotAuthenticated("the app key is not valid")
+    return Principal(app.app_id, PrincipalKind.ANONYMOUS)
+
+
+def may_connect(row: ConnectRow, password: bytes, now_ms: int) -> bool:
+    """Do the CONNECT credentials hold: right password, not expired, owner enabled?"""
+    is_password_right = hmac.compare_digest(secret_hash(password), row.endpoint.password_hash)
+    return is_password_right and row.is_enabled and row.endpoint.expires_ms > now_ms

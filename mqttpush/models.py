@@ -1,0 +1,400 @@
+"""The nouns: apps, principals, sources, objects, installations, events and messages.
+
+Knows no SQL, HTTP or MQTT. Everything is immutable; a verb makes a new value. The one idea: who
+acts and who may are written the same way, as a *subject* (`user:ID`, `thing:ID`, `group:ID`), so an
+owner, a sender and an access rule compare as plain strings.
+
+Times are milliseconds since the epoch (`_ms`), the unit of both dialects' wires and of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+Json = dict[str, Any]
+
+NEVER_MS: Final = 2**63 - 1
+
+
+# --- principals -----------------------------------------------------------------------------
+
+
+class PrincipalKind(StrEnum):
+    """Who can act (spec kii 1.1)."""
+
+    ADMIN = "admin"
+    USER = "user"
+    THING = "thing"
+    ANONYMOUS = "anonymous"
+
+
+ANY_AUTHENTICATED: Final = "user:ANY_AUTHENTICATED_USER"
+ANYBODY: Final = "user:ANONYMOUS_USER"
+
+
+class Owner(NamedTuple):
+    """Whose installation or subscription it is: one user or thing of one app."""
+
+    app_id: str
+    subject: str  # "user:ID" or "thing:ID"
+
+    @property
+    def kind(self) -> str:
+        return self.subject.partition(":")[0]
+
+    @property
+    def id(self) -> str:
+        return self.subject.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who acts, already authenticated."""
+
+    app_id: str
+    kind: PrincipalKind
+    id: str = ""  # userID or thingID; empty for admin and anonymous
+
+    @property
+    def subject(self) -> str:
+        return f"{self.kind.value}:{self.id}"
+
+    @property
+    def is_admin(self) -> bool:
+        return self.kind is PrincipalKind.ADMIN
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.kind is PrincipalKind.ANONYMOUS
+
+    @property
+    def owner(self) -> Owner:
+        """This user or thing as an owner; meaningless for admin and anonymous."""
+        return Owner(self.app_id, self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brought to say who it is; checked inside the transaction that uses it.
+
+    app_id: from the path, or from the request's headers where the path has none.
+    token: the bearer token, if any. app_key: the key sent along, if any.
+    """
+
+    app_id: str
+    token: str | None = None
+    app_key: str | None = None
+
+
+# --- apps, users, things, groups ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One tenant. A Kinvey environment is an app too: its secrets are `app_key` and the client's.
+
+    is_app_key_checked: the strict switch of spec kii 0.3; off by default, as Kii's was.
+    """
+
+    app_id: str
+    name: str
+    app_key: str
+    client_id: str
+    client_secret_hash: bytes
+    created_ms: int
+    is_disabled: bool = False
+    is_app_key_checked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person. `fields` are the attributes the app gave, without those below."""
+
+    app_id: str
+    user_id: str
+    created_ms: int
+    login_name: str | None = None
+    email_address: str | None = None
+    phone_number: str | None = None
+    password_hash: str | None = None  # None: a pseudo user
+    is_disabled: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> str:
+        return f"user:{self.user_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A device that acts by itself. `fields` are its other attributes, given or custom."""
+
+    app_id: str
+    thing_id: str
+    vendor_thing_id: str
+    created_ms: int
+    password_hash: str
+    is_disabled: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> str:
+        return f"thing:{self.thing_id}"
+
+
+# --- scopes and sources ---------------------------------------------------------------------
+
+
+class ScopeType(StrEnum):
+    """Spec kii 1.7; the values are the wire's."""
+
+    APP = "APP"
+    USER = "APP_AND_USER"
+    GROUP = "APP_AND_GROUP"
+    THING = "APP_AND_THING"
+
+
+_SCOPE_FOLDER = {
+    ScopeType.APP: "",
+    ScopeType.USER: "users/",
+    ScopeType.GROUP: "groups/",
+    ScopeType.THING: "things/",
+}
+_SCOPE_BY_FOLDER = {folder.rstrip("/"): kind for kind, folder in _SCOPE_FOLDER.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a bucket or topic lives: the app itself, or one of its users, groups or things."""
+
+    app_id: str
+    type: ScopeType = ScopeType.APP
+    owner_id: str = ""
+
+    @property
+    def path(self) -> str:
+        """`` or `users/ID/`: the front part of a source's URI, and the store's key of the scope."""
+        folder = _SCOPE_FOLDER[self.type]
+        return f"{folder}{self.owner_id}/" if folder else ""
+
+    @staticmethod
+    def from_path(app_id: str, path: str) -> Scope:
+        """The inverse of `path`."""
+        folder, _, rest = path.partition("/")
+        return Scope(app_id, _SCOPE_BY_FOLDER[folder], rest.rstrip("/"))
+
+
+class SourceKind(StrEnum):
+    """What one can subscribe to."""
+
+    BUCKET = "bucket"
+    TOPIC = "topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A bucket or a topic.
+
+    key: the store's number of it, unique over all apps and never used again; the router's index
+    and every foreign key use it. creator: subject of who made it.
+    """
+
+    key: int
+    kind: SourceKind
+    scope: Scope
+    id: str
+    creator: str
+
+    @property
+    def path(self) -> str:
+        """`users/U/buckets/B`: the URI without its scheme, and the name of its access rules."""
+        return f"{self.scope.path}{self.kind.value}s/{self.id}"
+
+    @property
+    def uri(self) -> str:
+        return f"kiicloud://{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A JSON object of a bucket. `document` holds the app's own fields only.
+
+    owner: subject of its creator. version: 1 at creation, one more at each change.
+    """
+
+    object_id: str
+    version: int
+    created_ms: int
+    modified_ms: int
+    owner: str
+    data_type: str
+    document: str  # compact JSON, as stored
+
+
+# --- installations --------------------------------------------------------------------------
+
+
+class DeviceType(StrEnum):
+    """Push networks an installation can be of (spec kii 2.1)."""
+
+    ANDROID = "ANDROID"
+    IOS = "IOS"
+    JPUSH = "JPUSH"
+    MQTT = "MQTT"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """One device of one owner. registration_id is the network's device token."""
+
+    installation_id: str
+    owner: Owner
+    device_type: DeviceType
+    registration_id: str
+    is_development: bool
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MqttEndpoint:
+    """Credentials and private topic of an MQTT installation.
+
+    password_hash: SHA-256; the password itself is derived again from the server's key when the
+    owner asks (see credentials). expires_ms: when the topic stops being valid, or `NEVER_MS`.
+    """
+
+    installation_id: str
+    username: str
+    password_hash: bytes
+    mqtt_topic: str
+    expires_ms: int = NEVER_MS
+
+
+# --- events and messages --------------------------------------------------------------------
+
+
+class ObjectEventType(StrEnum):
+    """What can happen in a bucket (spec kii 4.2); the values are the wire's."""
+
+    CREATED = "DATA_OBJECT_CREATED"
+    UPDATED = "DATA_OBJECT_UPDATED"
+    DELETED = "DATA_OBJECT_DELETED"
+    BODY_UPDATED = "DATA_OBJECT_BODY_UPDATED"
+    BODY_DELETED = "DATA_OBJECT_BODY_DELETED"
+    ACL_MODIFIED = "DATA_OBJECT_ACL_MODIFIED"
+    BUCKET_DELETED = "BUCKET_DELETED"
+
+
+class ObjectEvent(NamedTuple):
+    """One committed change in a bucket."""
+
+    type: ObjectEventType
+    source: Source
+    object_id: str
+    modified_ms: int
+    sender: str  # subject
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a sender asked to send (spec kii 8), already valid in itself.
+
+    data: flat; goes to every network. networks: the enabled ones only, each with its own part of
+    the request (`data` inside it is merged over the common data).
+    """
+
+    data: Mapping[str, Any]
+    networks: Mapping[str, Mapping[str, Any]]
+    message_type: str | None = None
+    to_development: bool = True
+    to_production: bool = True
+    sends_app_id: bool = False
+    sends_sender: bool = True
+    sends_when: bool = False
+    sends_origin: bool = False
+    sends_object_scope: bool = True
+    sends_topic_id: bool = True
+
+
+class MessageSent(NamedTuple):
+    """One accepted message, to a topic's subscribers or (direct push) to one owner.
+
+    source: the topic; None for direct push. target: the owner; None for a topic.
+    payload: the MQTT payload, rendered and size-checked when the message was accepted.
+    """
+
+    message_id: str
+    source: Source | None
+    target: Owner | None
+    payload: bytes | None  # None: the message does not go to MQTT
+    to_development: bool
+    to_production: bool
+
+
+# --- changes of the live index, in commit order between the events ---------------------------
+
+
+class ClientAttached(NamedTuple):
+    """A client has authenticated; from here on it hears its owner's sources."""
+
+    handle: Any  # opaque: the MQTT server's
+    owner: Owner
+    installation_id: str
+    is_development: bool
+    source_keys: tuple[int, ...]
+
+
+class SubscriptionAdded(NamedTuple):
+    """`owner` hears `source_key` from here on."""
+
+    source_key: int
+    owner: Owner
+
+
+class SubscriptionRemoved(NamedTuple):
+    """`owner` no longer hears `source_key`: unsubscribed, or lost the right."""
+
+    source_key: int
+    owner: Owner
+
+
+class SourceRemoved(NamedTuple):
+    """The bucket or topic is gone, its subscriptions with it."""
+
+    source_key: int
+
+
+class InstallationRemoved(NamedTuple):
+    """The installation is gone or its credentials were revoked: its connection must end."""
+
+    owner: Owner
+    installation_id: str
+
+
+class OwnerRemoved(NamedTuple):
+    """The user or thing is gone or disabled: all its connections must end."""
+
+    owner: Owner
+
+
+class AppRemoved(NamedTuple):
+    """The app is gone or disabled: all its connections must end."""
+
+    app_id: str
+
+
+Committed = (
+    ObjectEvent
+    | MessageSent
+    | ClientAttached
+    | SubscriptionAdded
+    | SubscriptionRemoved
+    | SourceRemoved
+    | InstallationRemoved
+    | OwnerRemoved
+    | AppRemoved
+)
+"""What a transaction says about itself once it is committed, in commit order."""

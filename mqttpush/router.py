@@ -1,0 +1,222 @@
+"""Router: a committed event -> the live handles that must hear it.
+
+Owns the live index: which connected clients hear which bucket or topic. Knows not how anything is
+sent. The one idea: the index is a fold over what transactions emit, in commit order. A client's
+attachment, a subscription and a write are applied one after the other as they were committed, so a
+push goes out if and only if its source was heard at that moment, without a lock or a second look.
+
+Memory follows connections: a source nobody connected hears costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mqttpush.metrics import Metrics
+from mqttpush.models import (
+    AppRemoved,
+    ClientAttached,
+    Committed,
+    InstallationRemoved,
+    MessageSent,
+    ObjectEvent,
+    Owner,
+    OwnerRemoved,
+    SourceRemoved,
+    SubscriptionAdded,
+    SubscriptionRemoved,
+)
+
+Handle = Any  # the MQTT server's connection, opaque here
+FanOut = Callable[[Iterable[Handle], bytes, str | None], int]
+
+
+@dataclass(slots=True)
+class _Client:
+    """One connected installation."""
+
+    owner: Owner
+    installation_id: str
+    is_development: bool
+
+
+class _LiveOwner:
+    """A user or thing with at least one live connection."""
+
+    __slots__ = ("handles", "source_keys")
+
+    def __init__(self, source_keys: tuple[int, ...]) -> None:
+        self.handles: list[Handle] = []
+        self.source_keys = set(source_keys)
+
+
+class Router:
+    """Applies what was committed: events to clients, changes to the index.
+
+    fan_out(handles, payload, conflation_key): send one payload to many. close(handle): end a
+    connection whose right to be there is gone. render_event(event, when_ms): the payload all clients
+    of a source get. now_ms: the wall clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        fan_out: FanOut,
+        close: Callable[[Handle], None],
+        render_event: Callable[[ObjectEvent, int], bytes],
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._fan_out = fan_out
+        self._close = close
+        self._render_event = render_event
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._client_by_handle: dict[Handle, _Client] = {}
+        self._live_by_owner: dict[Owner, _LiveOwner] = {}
+        self._owners_by_source: dict[int, set[Owner]] = {}
+        # Flat handles of a source, made at its first event after a change.
+        self._handles_by_source: dict[int, tuple[Handle, ...]] = {}
+        self._apply_by_type: dict[type, Callable[[Any], None]] = {
+            ObjectEvent: self._object_event,
+            MessageSent: self._message_sent,
+            ClientAttached: self._client_attached,
+            SubscriptionAdded: self._subscription_added,
+            SubscriptionRemoved: self._subscription_removed,
+            SourceRemoved: self._source_removed,
+            InstallationRemoved: self._installation_removed,
+            OwnerRemoved: self._owner_removed,
+            AppRemoved: self._app_removed,
+        }
+        metrics.live_subscriptions.read = lambda: sum(map(len, self._owners_by_source.values()))
+
+    def apply(self, committed: Sequence[Committed]) -> None:
+        """Take what one commit emitted. Called in commit order, in the event loop."""
+        apply_by_type = self._apply_by_type
+        for change in committed:
+            apply_by_type[type(change)](change)
+
+    def detach(self, handle: Handle) -> None:
+        """The connection is gone; unknown handles are fine (it may have been detached already)."""
+        client = self._client_by_handle.pop(handle, None)
+        if client is None:
+            return
+        live = self._live_by_owner[client.owner]
+        live.handles.remove(handle)
+        self._forget_handles_of(live.source_keys)
+        if not live.handles:
+            for source_key in live.source_keys:
+                self._drop_owner_of_source(source_key, client.owner)
+            del self._live_by_owner[client.owner]
+
+    def is_live(self, owner: Owner) -> bool:
+        """Has this owner a live connection here?"""
+        return owner in self._live_by_owner
+
+    # --- events ---------------------------------------------------------------------------
+
+    def _object_event(self, event: ObjectEvent) -> None:
+        self._metrics.events_routed.add(event.type.value)
+        handles = self._handles_of(event.source.key)
+        if handles:
+            payload = self._render_event(event, self._now_ms())
+            self._fan_out(handles, payload, f"{event.source.key}/{event.object_id}")
+
+    def _message_sent(self, message: MessageSent) -> None:
+        self._metrics.events_routed.add("topic message" if message.source else "direct push")
+        if message.payload is None:
+            return
+        handles: Sequence[Handle] = ()
+        if message.source is not None:
+            handles = self._handles_of(message.source.key)
+        elif message.target in self._live_by_owner:
+            handles = self._live_by_owner[message.target].handles
+        if not (message.to_development and message.to_production):
+            is_wanted = {True: message.to_development, False: message.to_production}
+            handles = [
+                handle
+                for handle in handles
+                if is_wanted[self._client_by_handle[handle].is_development]
+            ]
+        if handles:
+            self._fan_out(handles, message.payload, None)
+
+    def _handles_of(self, source_key: int) -> tuple[Handle, ...]:
+        handles = self._handles_by_source.get(source_key)
+        if handles is None:
+            owners = self._owners_by_source.get(source_key)
+            if not owners:
+                return ()
+            live = self._live_by_owner
+            handles = tuple(handle for owner in owners for handle in live[owner].handles)
+            self._handles_by_source[source_key] = handles
+        return handles
+
+    # --- changes of the index -------------------------------------------------------------
+
+    def _client_attached(self, change: ClientAttached) -> None:
+        owner = change.owner
+        live = self._live_by_owner.get(owner)
+        if live is None:
+            live = self._live_by_owner[owner] = _LiveOwner(change.source_keys)
+            for source_key in change.source_keys:
+                self._owners_by_source.setdefault(source_key, set()).add(owner)
+        live.handles.append(change.handle)
+        self._client_by_handle[change.handle] = _Client(
+            owner, change.installation_id, change.is_development
+        )
+        self._forget_handles_of(live.source_keys)
+
+    def _subscription_added(self, change: SubscriptionAdded) -> None:
+        live = self._live_by_owner.get(change.owner)
+        if live is not None:
+            live.source_keys.add(change.source_key)
+            self._owners_by_source.setdefault(change.source_key, set()).add(change.owner)
+            self._handles_by_source.pop(change.source_key, None)
+
+    def _subscription_removed(self, change: SubscriptionRemoved) -> None:
+        live = self._live_by_owner.get(change.owner)
+        if live is not None and change.source_key in live.source_keys:
+            live.source_keys.discard(change.source_key)
+            self._drop_owner_of_source(change.source_key, change.owner)
+
+    def _source_removed(self, change: SourceRemoved) -> None:
+        for owner in self._owners_by_source.pop(change.source_key, ()):
+            self._live_by_owner[owner].source_keys.discard(change.source_key)
+        self._handles_by_source.pop(change.source_key, None)
+
+    def _installation_removed(self, change: InstallationRemoved) -> None:
+        live = self._live_by_owner.get(change.owner)
+        if live is None:
+            return
+        for handle in list(live.handles):
+            if self._client_by_handle[handle].installation_id == change.installation_id:
+                self._end(handle)
+
+    def _owner_removed(self, change: OwnerRemoved) -> None:
+        live = self._live_by_owner.get(change.owner)
+        for handle in list(live.handles) if live else ():
+            self._end(handle)
+
+    def _app_removed(self, change: AppRemoved) -> None:
+        for handle, client in list(self._client_by_handle.items()):
+            if client.owner.app_id == change.app_id:
+                self._end(handle)
+
+    def _end(self, handle: Handle) -> None:
+        """First out of the index, so that nothing more is delivered; then off the line."""
+        self.detach(handle)
+        self._close(handle)
+
+    def _drop_owner_of_source(self, source_key: int, owner: Owner) -> None:
+        owners = self._owners_by_source[source_key]
+        owners.discard(owner)
+        self._handles_by_source.pop(source_key, None)
+        if not owners:
+            del self._owners_by_source[source_key]
+
+    def _forget_handles_of(self, source_keys: Iterable[int]) -> None:
+        for source_key in source_keys:
+            self._handles_by_source.pop(source_key, None)
