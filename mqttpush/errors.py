@@ -196,3 +196,31 @@ class NetworkUnavailable(DeliveryError):
     """The network cannot be reached or answers 5xx."""
 
     retryable = True
+
+
+class ClientError(MqttPushError):
+    """A running server, spoken to from outside (command line, simulator), did not do as asked."""
+
+
+class ServerUnreachable(ClientError):
+    """Nobody answers at `url`, in time or at all."""
+
+    retryable = True
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url = url
+        self.problem = problem
+        super().__init__(f"no server answers at {url}: {problem}")
+
+
+class RequestRefused(ClientError):
+    """The server answered with an error; `error_code` is the dialect's, or empty."""
+
+    def __init__(self, request: str, status: int, error_code: str, problem: str) -> None:
+        self.request = request
+        self.status = status
+        self.error_code = error_code
+        self.problem = problem
+        self.retryable = status in (429, 503)
+        detail = ": ".join(part for part in (error_code, problem) if part)
+        super().__init__(f"{request} was refused with {status} {detail}".rstrip())

@@ -1,0 +1,226 @@
+"""Client: what an app, a device or an operator asks of a running server, over REST.
+
+Owns the paths, content types and error bodies of the Kii dialect as its clients see them (spec kii
+1 to 8). Knows nothing of the server's inside and keeps no state but the connection pool. The one
+idea: one method per request, so that the command line and the simulator read like the guide.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import orjson
+
+from mqttpush.errors import RequestRefused, ServerUnreachable
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class MqttEndpoint:
+    """Where and as whom one installation connects (spec kii 3.1)."""
+
+    installation_id: str
+    username: str
+    password: str
+    mqtt_topic: str
+    host: str
+    tcp_port: int
+    tls_port: int
+    ws_port: int
+    wss_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user or thing that signed on: its ID and its access token."""
+
+    id: str
+    token: str
+
+
+def make_http_client(
+    url: str, *, max_connections: int = 32, timeout_s: float = 30.0
+) -> httpx.AsyncClient:
+    """An HTTP client for one server; a proxy of the environment is not asked for this machine."""
+    is_local = (urlsplit(url).hostname or "") in LOOPBACK_HOSTS
+    return httpx.AsyncClient(
+        base_url=url,
+        trust_env=not is_local,
+        timeout=timeout_s,
+        limits=httpx.Limits(
+            max_connections=max_connections, max_keepalive_connections=max_connections
+        ),
+    )
+
+
+class AppClient:
+    """One app of a running server. Every method raises RequestRefused or ServerUnreachable."""
+
+    def __init__(self, *, http: httpx.AsyncClient, app_id: str, app_key: str) -> None:
+        self._http = http
+        self.app_id = app_id
+        self._base = f"/api/apps/{_quote(app_id)}"
+        pair = base64.b64encode(f"{app_id}:{app_key}".encode()).decode()
+        self._anonymous = f"Basic {pair}"
+
+    async def log_in_admin(self, client_id: str, client_secret: str) -> str:
+        """An admin's access token."""
+        body = {"client_id": client_id, "client_secret": client_secret}
+        answer = await self._call("POST", "/api/oauth2/token", body=body, is_absolute=True)
+        return str(answer["access_token"])
+
+    async def create_pseudo_user(self) -> Account:
+        """A user without name or password, signed on."""
+        answer = await self._call(
+            "POST", "/users", body={}, kind="RegistrationAndAuthorizationRequest"
+        )
+        return Account(str(answer["userID"]), str(answer["_accessToken"]))
+
+    async def create_user(self, fields: Mapping[str, Any]) -> Account:
+        """A user with the given attributes (`loginName`, `password`, own ones), signed on."""
+        answer = await self._call(
+            "POST", "/users", body=fields, kind="RegistrationAndAuthorizationRequest"
+        )
+        return Account(str(answer["userID"]), str(answer["_accessToken"]))
+
+    async def create_thing(self, vendor_thing_id: str, password: str) -> Account:
+        """A thing, signed on."""
+        answer = await self._call(
+            "POST",
+            "/things",
+            body={"_vendorThingID": vendor_thing_id, "_password": password},
+            kind="ThingRegistrationAndAuthorizationRequest",
+        )
+        return Account(str(answer["_thingID"]), str(answer["_accessToken"]))
+
+    async def delete_user(self, token: str, user_id: str) -> None:
+        await self._call("DELETE", f"/users/{_quote(user_id)}", token=token)
+
+    async def install_mqtt(self, token: str) -> str:
+        """The MQTT installation of the token's user or thing: its ID, old or new."""
+        answer = await self._call(
+            "POST",
+            "/installations",
+            token=token,
+            body={"deviceType": "MQTT", "development": False},
+            kind="InstallationCreationRequest",
+        )
+        return str(answer["installationID"])
+
+    async def get_mqtt_endpoint(self, token: str, installation_id: str) -> MqttEndpoint:
+        path = f"/installations/{_quote(installation_id)}/mqtt-endpoint"
+        answer = await self._call("GET", path, token=token)
+        return MqttEndpoint(
+            installation_id=installation_id,
+            username=str(answer["username"]),
+            password=str(answer["password"]),
+            mqtt_topic=str(answer["mqttTopic"]),
+            host=str(answer["host"]),
+            tcp_port=int(answer["portTCP"] or 0),
+            tls_port=int(answer["portSSL"] or 0),
+            ws_port=int(answer["portWS"] or 0),
+            wss_port=int(answer["portWSS"] or 0),
+        )
+
+    async def subscribe_to_bucket(self, token: str, bucket_id: str, scope: str = "") -> None:
+        """Subscribe the token's user; already subscribed is success."""
+        path = f"{scope}/buckets/{_quote(bucket_id)}/filters/all/push/subscriptions/users"
+        await self._call("POST", path, token=token, accepted=(409,))
+
+    async def subscribe_to_topic(self, token: str, topic_id: str, scope: str = "") -> None:
+        """Subscribe the token's user; already subscribed is success."""
+        path = f"{scope}/topics/{_quote(topic_id)}/push/subscriptions/users"
+        await self._call("POST", path, token=token, accepted=(409,))
+
+    async def create_topic(self, token: str, topic_id: str, scope: str = "") -> None:
+        """Make a topic; already there is success."""
+        path = f"{scope}/topics/{_quote(topic_id)}"
+        await self._call("PUT", path, token=token, accepted=(409,))
+
+    async def put_object(
+        self, token: str, bucket_id: str, object_id: str, body: bytes, scope: str = ""
+    ) -> None:
+        """Create or replace an object; `body` is JSON text."""
+        path = f"{scope}/buckets/{_quote(bucket_id)}/objects/{_quote(object_id)}"
+        await self._call("PUT", path, token=token, body=body)
+
+    async def delete_bucket(self, token: str, bucket_id: str, scope: str = "") -> None:
+        """Delete a bucket with its objects; none there is success."""
+        path = f"{scope}/buckets/{_quote(bucket_id)}"
+        await self._call("DELETE", path, token=token, accepted=(404,))
+
+    async def send_to_topic(
+        self, token: str, topic_id: str, message: Mapping[str, Any], scope: str = ""
+    ) -> str:
+        """Send a message to a topic's subscribers and return its pushMessageID."""
+        return await self._send(token, f"{scope}/topics/{_quote(topic_id)}", message)
+
+    async def send_to_user(self, token: str, user_id: str, message: Mapping[str, Any]) -> str:
+        """Send a direct push to a user (ID, or `TYPE:address`) and return its pushMessageID."""
+        return await self._send(token, f"/users/{_quote(user_id)}", message)
+
+    async def send_to_thing(self, token: str, thing_id: str, message: Mapping[str, Any]) -> str:
+        """Send a direct push to a thing (ID, or `VENDOR_THING_ID:v`)."""
+        return await self._send(token, f"/things/{_quote(thing_id)}", message)
+
+    async def _send(self, token: str, path: str, message: Mapping[str, Any]) -> str:
+        answer = await self._call(
+            "POST",
+            f"{path}/push/messages",
+            token=token,
+            body=message,
+            kind="SendPushMessageRequest",
+        )
+        return str(answer.get("pushMessageID", ""))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
+        kind: str = "",
+        accepted: tuple[int, ...] = (),
+        is_absolute: bool = False,
+    ) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {token}" if token else self._anonymous}
+        if body is not None:
+            headers["Content-Type"] = (
+                f"application/vnd.kii.{kind}+json" if kind else "application/json"
+            )
+        content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        url = path if is_absolute else f"{self._base}{path}"
+        try:
+            response = await self._http.request(method, url, headers=headers, content=content)
+        except httpx.TimeoutException as exc:
+            raise ServerUnreachable(str(self._http.base_url), "no answer in time") from exc
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise ServerUnreachable(str(self._http.base_url), str(exc) or repr(exc)) from exc
+        answer = _json_object(response)
+        if response.is_success or response.status_code in accepted:
+            return answer
+        raise RequestRefused(
+            f"{method} {url}",
+            response.status_code,
+            str(answer.get("errorCode", "")),
+            str(answer.get("message", "")),
+        )
+
+
+def _json_object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        document = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _quote(identifier: str) -> str:
+    return quote(identifier, safe=":")
