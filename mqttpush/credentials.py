@@ -79,8 +79,14 @@ class SecretMaker:
         return self._text(_ALPHANUMERIC, MQTT_TOPIC_LENGTH)
 
     def mqtt_username(self, app_id: str) -> str:
-        """`{appID}-{suffix}`, the suffix shortened so that C clients can hold the whole."""
+        """`{appID}-{suffix}`, of a length that C clients can hold (spec kii 3.1).
+
+        A long app ID shortens the suffix, a very long one is left out: the name must be unique,
+        it need not be secret.
+        """
         suffix_length = min(23, USERNAME_LIMIT_BYTES - len(app_id) - 1)
+        if suffix_length < 12:  # 71 bits
+            return self._text(_ALPHANUMERIC, 23)
         return f"{app_id}-{self._text(_ALPHANUMERIC, suffix_length)}"
 
     def mqtt_password(self, installation_id: str, mqtt_topic: str) -> str:

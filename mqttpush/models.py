@@ -367,6 +367,14 @@ class SourceRemoved(NamedTuple):
     source_key: int
 
 
+class InstallationChanged(NamedTuple):
+    """The installation of `owner` is for development from here on, or no longer."""
+
+    installation_id: str
+    owner: Owner
+    is_development: bool
+
+
 class InstallationRemoved(NamedTuple):
     """The installation is gone or its credentials were revoked: its connection must end."""
 
@@ -393,6 +401,7 @@ Committed = (
     | SubscriptionAdded
     | SubscriptionRemoved
     | SourceRemoved
+    | InstallationChanged
     | InstallationRemoved
     | OwnerRemoved
     | AppRemoved

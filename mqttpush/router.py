@@ -19,6 +19,7 @@ from mqttpush.models import (
     AppRemoved,
     ClientAttached,
     Committed,
+    InstallationChanged,
     InstallationRemoved,
     MessageSent,
     ObjectEvent,
@@ -56,8 +57,8 @@ class Router:
     """Applies what was committed: events to clients, changes to the index.
 
     fan_out(handles, payload, conflation_key): send one payload to many. close(handle): end a
-    connection whose right to be there is gone. render_event(event, when_ms): the payload all clients
-    of a source get. now_ms: the wall clock.
+    connection whose right to be there is gone. render_event(event, when_ms): the payload that all
+    clients of a source get. now_ms: the wall clock.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Router:
             SubscriptionAdded: self._subscription_added,
             SubscriptionRemoved: self._subscription_removed,
             SourceRemoved: self._source_removed,
+            InstallationChanged: self._installation_changed,
             InstallationRemoved: self._installation_removed,
             OwnerRemoved: self._owner_removed,
             AppRemoved: self._app_removed,
@@ -187,13 +189,21 @@ class Router:
             self._live_by_owner[owner].source_keys.discard(change.source_key)
         self._handles_by_source.pop(change.source_key, None)
 
+    def _installation_changed(self, change: InstallationChanged) -> None:
+        for handle in self._handles_of_installation(change.owner, change.installation_id):
+            self._client_by_handle[handle].is_development = change.is_development
+
     def _installation_removed(self, change: InstallationRemoved) -> None:
-        live = self._live_by_owner.get(change.owner)
-        if live is None:
-            return
-        for handle in list(live.handles):
-            if self._client_by_handle[handle].installation_id == change.installation_id:
-                self._end(handle)
+        for handle in self._handles_of_installation(change.owner, change.installation_id):
+            self._end(handle)
+
+    def _handles_of_installation(self, owner: Owner, installation_id: str) -> list[Handle]:
+        live = self._live_by_owner.get(owner)
+        return [
+            handle
+            for handle in (live.handles if live else ())
+            if self._client_by_handle[handle].installation_id == installation_id
+        ]
 
     def _owner_removed(self, change: OwnerRemoved) -> None:
         live = self._live_by_owner.get(change.owner)

@@ -1,0 +1,44 @@
+"""The verbs of the domain, one file a noun: the only writers of the store.
+
+Knows no status code and no packet. A verb takes the request's credentials and does everything in
+one unit of work: authenticate, resolve references, ask `access`, write, emit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mqttpush.operations.apps import Apps
+from mqttpush.operations.buckets import Buckets
+from mqttpush.operations.context import Context
+from mqttpush.operations.installations import Installations
+from mqttpush.operations.messages import Messages
+from mqttpush.operations.principals import Principals
+from mqttpush.operations.subscriptions import Subscriptions
+from mqttpush.operations.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Every verb, by noun."""
+
+    apps: Apps
+    principals: Principals
+    installations: Installations
+    buckets: Buckets
+    subscriptions: Subscriptions
+    topics: Topics
+    messages: Messages
+
+    @staticmethod
+    def over(context: Context) -> Operations:
+        """All verbs on one context."""
+        return Operations(
+            apps=Apps(context),
+            principals=Principals(context),
+            installations=Installations(context),
+            buckets=Buckets(context),
+            subscriptions=Subscriptions(context),
+            topics=Topics(context),
+            messages=Messages(context),
+        )

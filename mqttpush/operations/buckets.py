@@ -1,0 +1,348 @@
+"""Verbs of buckets and their objects: every change raises one event (spec kii 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import orjson
+
+from mqttpush.access import Verb, allows, require
+from mqttpush.errors import AlreadyExists, InvalidRequest, NotFound, VersionConflict
+from mqttpush.models import (
+    Credentials,
+    Json,
+    Object,
+    ObjectEvent,
+    ObjectEventType,
+    Principal,
+    Scope,
+    Source,
+    SourceKind,
+    SourceRemoved,
+)
+from mqttpush.operations.context import Context, ScopeReference, resolve_scope
+from mqttpush.store import Transaction
+
+DOCUMENT_LIMIT_CHARACTERS: Final = 65_534  # spec kii 12
+# Made by the server and shown beside the app's own fields, so a client may send them back.
+RESERVED_FIELDS: Final = frozenset(
+    {"_id", "_owner", "_created", "_modified", "_version", "_dataType"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When a write applies (spec kii 4.3).
+
+    version: only if this is the object's. must_be_absent: only if there is none.
+    """
+
+    version: int | None = None
+    must_be_absent: bool = False
+
+
+ALWAYS: Final = Condition()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An object after a write, and whether the write created it."""
+
+    item: Object
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """A part of a bucket. next_key: where the next page starts, None at the end."""
+
+    items: list[Object]
+    next_key: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a unit works, and for whom."""
+
+    tx: Transaction
+    principal: Principal
+    scope: Scope
+    bucket: Source | None
+
+
+class Buckets:
+    """Buckets and objects in every scope."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create_object(
+        self,
+        credentials: Credentials,
+        scope: ScopeReference,
+        bucket_id: str,
+        document: Json,
+        data_type: str,
+    ) -> Object:
+        """A new object under an ID of ours; makes the bucket if the principal may."""
+        text = _document_text(document)
+
+        def unit(tx: Transaction) -> Object:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket = self._bucket_for_new_object(place, bucket_id)
+            return self._insert(place, bucket, self._context.secrets.uuid(), text, data_type)
+
+        return await self._context.store.write(unit)
+
+    async def put_object(
+        self,
+        credentials: Credentials,
+        scope: ScopeReference,
+        bucket_id: str,
+        object_id: str,
+        document: Json,
+        data_type: str,
+        condition: Condition = ALWAYS,
+    ) -> Written:
+        """Replace the object, or create it under this ID."""
+        text = _document_text(document)
+
+        def unit(tx: Transaction) -> Written:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket = place.bucket
+            existing = tx.objects.get(bucket.key, object_id) if bucket else None
+            if bucket is not None and existing is not None:
+                require(tx, place.principal, Verb.WRITE_OBJECT, place.scope, bucket, existing)
+                _check(existing, bucket, condition)
+                return Written(
+                    self._replace(place, bucket, existing, text, data_type), is_new=False
+                )
+            if condition.version is not None:
+                raise _object_not_found(place.scope, bucket_id, object_id)
+            bucket = self._bucket_for_new_object(place, bucket_id)
+            item = self._insert(place, bucket, object_id, text, data_type)
+            return Written(item, is_new=True)
+
+        return await self._context.store.write(unit)
+
+    async def patch_object(
+        self,
+        credentials: Credentials,
+        scope: ScopeReference,
+        bucket_id: str,
+        object_id: str,
+        changes: Json,
+        condition: Condition = ALWAYS,
+    ) -> Written:
+        """Set the given top-level fields; with `must_be_absent` create the object of them."""
+        changes = _own_fields(changes)
+
+        def unit(tx: Transaction) -> Written:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket = place.bucket
+            existing = tx.objects.get(bucket.key, object_id) if bucket else None
+            if bucket is not None and existing is not None:
+                require(tx, place.principal, Verb.WRITE_OBJECT, place.scope, bucket, existing)
+                _check(existing, bucket, condition)
+                text = _document_text({**orjson.loads(existing.document), **changes})
+                item = self._replace(place, bucket, existing, text, existing.data_type)
+                return Written(item, is_new=False)
+            if not condition.must_be_absent:
+                raise _object_not_found(place.scope, bucket_id, object_id)
+            bucket = self._bucket_for_new_object(place, bucket_id)
+            text = _document_text(changes)
+            item = self._insert(place, bucket, object_id, text, "application/json")
+            return Written(item, is_new=True)
+
+        return await self._context.store.write(unit)
+
+    async def delete_object(
+        self,
+        credentials: Credentials,
+        scope: ScopeReference,
+        bucket_id: str,
+        object_id: str,
+        condition: Condition = ALWAYS,
+    ) -> None:
+        """Raises NotFound, NotAuthorized, VersionConflict."""
+
+        def unit(tx: Transaction) -> None:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket, existing = self._existing_object(place, bucket_id, object_id)
+            require(tx, place.principal, Verb.WRITE_OBJECT, place.scope, bucket, existing)
+            _check(existing, bucket, replace(condition, must_be_absent=False))
+            tx.objects.delete(bucket.key, object_id)
+            self._emit(place, ObjectEventType.DELETED, bucket, existing)
+
+        await self._context.store.write(unit)
+
+    async def get_object(
+        self, credentials: Credentials, scope: ScopeReference, bucket_id: str, object_id: str
+    ) -> Object:
+        """Raises NotFound, NotAuthorized."""
+
+        def unit(tx: Transaction) -> Object:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket, item = self._existing_object(place, bucket_id, object_id)
+            if not allows(tx, place.principal, Verb.READ_OBJECTS, place.scope, bucket):
+                require(tx, place.principal, Verb.READ_OBJECT, place.scope, bucket, item)
+            return item
+
+        return await self._context.store.read(unit)
+
+    async def query(
+        self,
+        credentials: Credentials,
+        scope: ScopeReference,
+        bucket_id: str,
+        *,
+        after_key: int,
+        limit: int,
+    ) -> ObjectPage:
+        """All objects in order of creation, from after `after_key`, at most `limit`."""
+
+        def unit(tx: Transaction) -> ObjectPage:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket = self._existing_bucket(place, bucket_id)
+            require(tx, place.principal, Verb.QUERY_OBJECTS, place.scope, bucket)
+            rows = tx.objects.page(bucket.key, after_key, limit + 1)
+            next_key = rows[limit - 1][0] if len(rows) > limit else None
+            return ObjectPage([item for _, item in rows[:limit]], next_key)
+
+        return await self._context.store.read(unit)
+
+    async def create(
+        self, credentials: Credentials, scope: ScopeReference, bucket_id: str
+    ) -> Source:
+        """Make an empty bucket; raises AlreadyExists, NotAuthorized."""
+
+        def unit(tx: Transaction) -> Source:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            require(tx, place.principal, Verb.CREATE_NEW_BUCKET, place.scope)
+            if place.bucket is not None:
+                raise AlreadyExists("bucket", bucket_id, scope=place.scope)
+            return _insert_bucket(place, bucket_id, self._context.now_ms())
+
+        return await self._context.store.write(unit)
+
+    async def delete(self, credentials: Credentials, scope: ScopeReference, bucket_id: str) -> None:
+        """Drop a bucket with its objects and subscriptions: one event (spec kii 4.2)."""
+
+        def unit(tx: Transaction) -> None:
+            place = self._enter(tx, credentials, scope, bucket_id)
+            bucket = self._existing_bucket(place, bucket_id)
+            require(tx, place.principal, Verb.DROP_BUCKET, place.scope, bucket)
+            now_ms = self._context.now_ms()
+            tx.emit(
+                ObjectEvent(
+                    ObjectEventType.BUCKET_DELETED, bucket, "", now_ms, place.principal.subject
+                )
+            )
+            tx.sources.delete(bucket.key)
+            tx.emit(SourceRemoved(bucket.key))
+
+        await self._context.store.write(unit)
+
+    # --- inside a unit --------------------------------------------------------------------
+
+    def _enter(
+        self, tx: Transaction, credentials: Credentials, reference: ScopeReference, bucket_id: str
+    ) -> _Place:
+        principal = self._context.authenticate(tx, credentials)
+        scope = resolve_scope(tx, principal, reference)
+        return _Place(tx, principal, scope, tx.sources.get(SourceKind.BUCKET, scope, bucket_id))
+
+    def _bucket_for_new_object(self, place: _Place, bucket_id: str) -> Source:
+        if place.bucket is None:
+            require(place.tx, place.principal, Verb.CREATE_NEW_BUCKET, place.scope)
+            return _insert_bucket(place, bucket_id, self._context.now_ms())
+        require(place.tx, place.principal, Verb.CREATE_OBJECTS, place.scope, place.bucket)
+        return place.bucket
+
+    @staticmethod
+    def _existing_bucket(place: _Place, bucket_id: str) -> Source:
+        if place.bucket is None:
+            require(place.tx, place.principal, Verb.QUERY_OBJECTS, place.scope)
+            raise NotFound("bucket", bucket_id, scope=place.scope)
+        return place.bucket
+
+    def _existing_object(
+        self, place: _Place, bucket_id: str, object_id: str
+    ) -> tuple[Source, Object]:
+        """Who may not read the bucket is not told whether the object is there."""
+        bucket = self._existing_bucket(place, bucket_id)
+        item = place.tx.objects.get(bucket.key, object_id)
+        if item is None:
+            require(place.tx, place.principal, Verb.READ_OBJECTS, place.scope, bucket)
+            raise _object_not_found(place.scope, bucket_id, object_id)
+        return bucket, item
+
+    def _insert(
+        self, place: _Place, bucket: Source, object_id: str, text: str, data_type: str
+    ) -> Object:
+        now_ms = self._context.now_ms()
+        item = Object(object_id, 1, now_ms, now_ms, place.principal.subject, data_type, text)
+        place.tx.objects.insert(bucket.key, item)
+        self._emit(place, ObjectEventType.CREATED, bucket, item)
+        return item
+
+    def _replace(
+        self, place: _Place, bucket: Source, existing: Object, text: str, data_type: str
+    ) -> Object:
+        item = replace(
+            existing,
+            version=existing.version + 1,
+            modified_ms=self._context.now_ms(),
+            data_type=data_type,
+            document=text,
+        )
+        place.tx.objects.replace(bucket.key, item)
+        self._emit(place, ObjectEventType.UPDATED, bucket, item)
+        return item
+
+    @staticmethod
+    def _emit(place: _Place, type_: ObjectEventType, bucket: Source, item: Object) -> None:
+        event = ObjectEvent(
+            type_, bucket, item.object_id, item.modified_ms, place.principal.subject
+        )
+        place.tx.emit(event)
+
+
+def _insert_bucket(place: _Place, bucket_id: str, now_ms: int) -> Source:
+    return place.tx.sources.insert(
+        SourceKind.BUCKET, place.scope, bucket_id, place.principal.subject, now_ms
+    )
+
+
+def _check(existing: Object, bucket: Source, condition: Condition) -> None:
+    if condition.must_be_absent:
+        raise AlreadyExists("object", existing.object_id, scope=bucket.scope, bucket_id=bucket.id)
+    if condition.version is not None and condition.version != existing.version:
+        raise VersionConflict(
+            "object",
+            existing.object_id,
+            existing.version,
+            scope=bucket.scope,
+            bucket_id=bucket.id,
+        )
+
+
+def _object_not_found(scope: Scope, bucket_id: str, object_id: str) -> NotFound:
+    return NotFound("object", object_id, scope=scope, bucket_id=bucket_id)
+
+
+def _own_fields(document: Json) -> Json:
+    if RESERVED_FIELDS.isdisjoint(document):
+        return document
+    return {key: value for key, value in document.items() if key not in RESERVED_FIELDS}
+
+
+def _document_text(document: Json) -> str:
+    """Compact JSON of the app's own fields; raises InvalidRequest over the limit."""
+    text = orjson.dumps(_own_fields(document)).decode()
+    if len(text) > DOCUMENT_LIMIT_CHARACTERS:
+        raise InvalidRequest(
+            f"the object has {len(text)} characters, {DOCUMENT_LIMIT_CHARACTERS} are allowed"
+        )
+    return text

@@ -1,0 +1,312 @@
+"""Verbs of installations and their MQTT endpoints: make, find, list, delete, connect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mqttpush.access import owns_scope, refusal
+from mqttpush.credentials import may_connect, secret_hash
+from mqttpush.errors import InvalidRequest, NotFound
+from mqttpush.models import (
+    ClientAttached,
+    Credentials,
+    DeviceType,
+    Installation,
+    InstallationChanged,
+    InstallationRemoved,
+    MqttEndpoint,
+    Owner,
+    Principal,
+    PrincipalKind,
+    Scope,
+    ScopeType,
+)
+from mqttpush.operations.context import Context, Reference, resolve_owner
+from mqttpush.store import ConnectRow, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationDraft:
+    """An installation as the client asks for it (spec kii 2.1).
+
+    owner: only an administrator names one, as (kind, reference).
+    """
+
+    device_type: DeviceType
+    registration_id: str | None
+    is_development: bool
+    owner: tuple[PrincipalKind, Reference] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationReference:
+    """By ID, or by device type and registration ID."""
+
+    installation_id: str = ""
+    device_type: DeviceType | None = None
+    registration_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """An endpoint with its password, as only its owner and the admin see it."""
+
+    endpoint: MqttEndpoint
+    password: str
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """One MQTT CONNECT to be checked. handle: opaque, goes to the router when admitted."""
+
+    handle: Any
+    client_id: str
+    username: str
+    password: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectAnswer:
+    """is_known: username and password are right; is_admitted: and the client ID is its topic."""
+
+    is_known: bool
+    is_admitted: bool
+    mqtt_topic: str = ""
+    app_id: str = ""
+
+
+class Installations:
+    """Installations of users and things, on all networks."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(self, credentials: Credentials, draft: InstallationDraft) -> Installation:
+        """Install a device; repeating it is fine (spec kii 2.1).
+
+        A phone's token moves to the last owner who installs it. An owner has one MQTT
+        installation, returned again with its endpoint. Raises InvalidRequest, NotAuthorized,
+        NotFound for an owner the admin names.
+        """
+        context = self._context
+
+        def unit(tx: Transaction) -> Installation:
+            principal = context.authenticate(tx, credentials)
+            owner = _owner_of_draft(tx, principal, draft)
+            if draft.device_type is DeviceType.MQTT:
+                return self._install_mqtt(tx, owner, draft)
+            return self._install_phone(tx, owner, draft)
+
+        return await context.store.write(unit)
+
+    async def get(self, credentials: Credentials, reference: InstallationReference) -> Installation:
+        """Raises NotFound, NotAuthorized."""
+        return await self._context.store.read(lambda tx: self._visible(tx, credentials, reference))
+
+    async def delete(self, credentials: Credentials, reference: InstallationReference) -> None:
+        """Uninstall: an MQTT installation loses its credentials and its connection."""
+
+        def unit(tx: Transaction) -> None:
+            installation = self._visible(tx, credentials, reference)
+            tx.installations.delete(installation.installation_id)
+            tx.emit(InstallationRemoved(installation.owner, installation.installation_id))
+
+        await self._context.store.write(unit)
+
+    async def list_visible(
+        self, credentials: Credentials, owner: tuple[PrincipalKind, Reference] | None
+    ) -> list[Installation]:
+        """Those of `owner`, else one's own; the admin's own are all of the app."""
+
+        def unit(tx: Transaction) -> list[Installation]:
+            principal = self._context.authenticate(tx, credentials)
+            if owner is not None:
+                wanted = resolve_owner(tx, principal, *owner)
+                _require_owner_right(tx, principal, wanted)
+                return tx.installations.list_of(wanted)
+            if principal.is_admin:
+                return tx.installations.list_of_app(principal.app_id)
+            if principal.is_anonymous:
+                raise refusal(principal, "list installations")
+            return tx.installations.list_of(principal.owner)
+
+        return await self._context.store.read(unit)
+
+    async def mqtt_endpoint(self, credentials: Credentials, installation_id: str) -> EndpointView:
+        """Where and how this installation connects (spec kii 3.1); ready at once.
+
+        Raises NotFound("installation") or, for a phone, NotFound("mqtt_endpoint").
+        """
+        context = self._context
+        reference = InstallationReference(installation_id)
+
+        def unit(tx: Transaction) -> EndpointView:
+            self._visible(tx, credentials, reference)
+            endpoint = tx.installations.endpoint(installation_id)
+            if endpoint is None:
+                raise NotFound("mqtt_endpoint", installation_id, app_id=credentials.app_id)
+            password = context.secrets.mqtt_password(installation_id, endpoint.mqtt_topic)
+            return EndpointView(endpoint, password, context.now_ms())
+
+        view = await context.store.read(unit)
+        if secret_hash(view.password) != view.endpoint.password_hash:
+            # The server's key was replaced: this answer renews the password.
+            new_hash = secret_hash(view.password)
+            await context.store.write(
+                lambda tx: tx.installations.replace_password_hash(installation_id, new_hash)
+            )
+        return view
+
+    async def connect(self, requests: Sequence[ConnectRequest]) -> list[ConnectAnswer]:
+        """Check CONNECTs that came together and attach who may, in commit order: two queries.
+
+        From this commit on the router delivers to the attached handles.
+        """
+
+        def unit(tx: Transaction) -> list[ConnectAnswer]:
+            now_ms = self._context.now_ms()
+            rows = tx.installations.connect_rows([request.username for request in requests])
+            answers = [_check(rows.get(request.username), request, now_ms) for request in requests]
+            admitted = [
+                (request, rows[request.username].installation)
+                for request, answer in zip(requests, answers, strict=True)
+                if answer.is_admitted
+            ]
+            sources = tx.subscriptions.sources_of({i.owner for _, i in admitted})
+            for request, installation in admitted:
+                attached = ClientAttached(
+                    request.handle,
+                    installation.owner,
+                    installation.installation_id,
+                    installation.is_development,
+                    sources[installation.owner],
+                )
+                tx.emit(attached)
+            return answers
+
+        return await self._context.store.write(unit)
+
+    def _visible(
+        self, tx: Transaction, credentials: Credentials, reference: InstallationReference
+    ) -> Installation:
+        principal = self._context.authenticate(tx, credentials)
+        app_id = principal.app_id
+        if reference.device_type is not None:
+            installation = tx.installations.get_by_registration(
+                app_id, reference.device_type, reference.registration_id
+            )
+        else:
+            installation = tx.installations.get(app_id, reference.installation_id)
+        if principal.is_anonymous:
+            raise refusal(principal, "read the installation")
+        if installation is None:
+            raise NotFound(
+                "installation",
+                reference.installation_id,
+                app_id=app_id,
+                registration_id=reference.registration_id,
+                device_type=reference.device_type,
+            )
+        _require_owner_right(tx, principal, installation.owner)
+        return installation
+
+    def _install_mqtt(
+        self, tx: Transaction, owner: Owner, draft: InstallationDraft
+    ) -> Installation:
+        context = self._context
+        if draft.registration_id is not None:
+            raise InvalidRequest(
+                "must be left out for MQTT; the server makes one",
+                field="installationRegistrationID",
+            )
+        for existing in tx.installations.list_of(owner):
+            if existing.device_type is DeviceType.MQTT:
+                return self._update(tx, existing, owner, draft)
+        installation = self._insert(tx, owner, draft, context.secrets.uuid())
+        mqtt_topic = context.secrets.mqtt_topic()
+        password = context.secrets.mqtt_password(installation.installation_id, mqtt_topic)
+        tx.installations.insert_endpoint(
+            MqttEndpoint(
+                installation.installation_id,
+                context.secrets.mqtt_username(owner.app_id),
+                secret_hash(password),
+                mqtt_topic,
+            )
+        )
+        return installation
+
+    def _install_phone(
+        self, tx: Transaction, owner: Owner, draft: InstallationDraft
+    ) -> Installation:
+        if not draft.registration_id:
+            raise InvalidRequest(
+                f"is required for {draft.device_type.value}", field="installationRegistrationID"
+            )
+        existing = tx.installations.get_by_registration(
+            owner.app_id, draft.device_type, draft.registration_id
+        )
+        if existing is not None:
+            return self._update(tx, existing, owner, draft)
+        return self._insert(tx, owner, draft, draft.registration_id)
+
+    def _insert(
+        self, tx: Transaction, owner: Owner, draft: InstallationDraft, registration_id: str
+    ) -> Installation:
+        installation = Installation(
+            self._context.secrets.installation_id(),
+            owner,
+            draft.device_type,
+            registration_id,
+            draft.is_development,
+            self._context.now_ms(),
+        )
+        tx.installations.insert(installation)
+        return installation
+
+    @staticmethod
+    def _update(
+        tx: Transaction, existing: Installation, owner: Owner, draft: InstallationDraft
+    ) -> Installation:
+        updated = replace(existing, owner=owner, is_development=draft.is_development)
+        if updated != existing:
+            tx.installations.update(updated)
+            tx.emit(InstallationChanged(existing.installation_id, owner, draft.is_development))
+        return updated
+
+
+def _owner_of_draft(tx: Transaction, principal: Principal, draft: InstallationDraft) -> Owner:
+    if principal.is_anonymous:
+        raise refusal(principal, "install a device")
+    if principal.is_admin:
+        if draft.owner is None:
+            raise InvalidRequest("an administrator names userID or thingID", field="userID")
+        return resolve_owner(tx, principal, *draft.owner)
+    if draft.owner is not None:
+        kind = draft.owner[0].value
+        raise InvalidRequest("only an administrator names the owner", field=f"{kind}ID")
+    return principal.owner
+
+
+def _require_owner_right(tx: Transaction, principal: Principal, owner: Owner) -> None:
+    """Admin, the owner himself, or an owner of the owning thing (spec kii 2.2)."""
+    if principal.is_admin or principal.owner == owner:
+        return
+    scope = Scope(owner.app_id, ScopeType.THING, owner.id)
+    if owner.kind == PrincipalKind.THING.value and owns_scope(tx, principal, scope):
+        return
+    raise refusal(principal, "use the installation")
+
+
+def _check(row: ConnectRow | None, request: ConnectRequest, now_ms: int) -> ConnectAnswer:
+    if row is None or not may_connect(row, request.password, now_ms):
+        return ConnectAnswer(is_known=False, is_admitted=False)
+    mqtt_topic = row.endpoint.mqtt_topic
+    return ConnectAnswer(
+        is_known=True,
+        is_admitted=request.client_id == mqtt_topic,
+        mqtt_topic=mqtt_topic,
+        app_id=row.installation.owner.app_id,
+    )

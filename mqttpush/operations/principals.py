@@ -1,0 +1,268 @@
+"""Verbs of users and things: sign up, log in, look at, delete."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mqttpush.access import owns_scope, refusal
+from mqttpush.credentials import secret_hash
+from mqttpush.errors import InvalidGrant, PrincipalDisabled
+from mqttpush.models import (
+    NEVER_MS,
+    Credentials,
+    Owner,
+    OwnerRemoved,
+    Principal,
+    PrincipalKind,
+    Scope,
+    ScopeType,
+    SourceRemoved,
+    Thing,
+    User,
+)
+from mqttpush.operations.context import (
+    Context,
+    Reference,
+    as_principal,
+    require_self_or_admin,
+    resolve_thing,
+    resolve_user,
+)
+from mqttpush.store import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class UserDraft:
+    """A user as the app wants him. Without `password` he is a pseudo user."""
+
+    login_name: str | None = None
+    email_address: str | None = None
+    phone_number: str | None = None
+    password: str | None = None
+    fields: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThingDraft:
+    """A thing as the app wants it."""
+
+    vendor_thing_id: str
+    password: str
+    fields: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An access token and whom it speaks for. expires_ms: `NEVER_MS` for no end."""
+
+    token: str
+    principal: Principal
+    expires_ms: int
+    granted_ms: int
+
+
+class Principals:
+    """Users, things and the tokens they act with."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create_user(
+        self, credentials: Credentials, draft: UserDraft, *, with_token: bool
+    ) -> tuple[User, str | None]:
+        """Sign up (spec kii 1.3); anybody may. Returns the user and, if asked, a first token.
+
+        Raises AlreadyExists for a login name, address or number that is taken.
+        """
+        context = self._context
+        user = User(
+            app_id=credentials.app_id,
+            user_id=context.secrets.user_id(),
+            created_ms=context.now_ms(),
+            login_name=draft.login_name,
+            email_address=draft.email_address,
+            phone_number=draft.phone_number,
+            password_hash=await self._hash(credentials, draft.password),
+            fields=draft.fields or {},
+        )
+        token = context.secrets.access_token() if with_token else None
+
+        def unit(tx: Transaction) -> None:
+            context.authenticate(tx, credentials)
+            tx.users.insert(user)
+            if token is not None:
+                self._insert_token(tx, token, Owner(user.app_id, user.subject))
+
+        await context.store.write(unit)
+        return user, token
+
+    async def create_thing(
+        self, credentials: Credentials, draft: ThingDraft, *, with_token: bool
+    ) -> tuple[Thing, str | None]:
+        """Register a thing (spec kii 1.4); anybody may. Raises AlreadyExists."""
+        context = self._context
+        password_hash = await self._hash(credentials, draft.password)
+        assert password_hash is not None
+        thing = Thing(
+            app_id=credentials.app_id,
+            thing_id=context.secrets.thing_id(),
+            vendor_thing_id=draft.vendor_thing_id,
+            created_ms=context.now_ms(),
+            password_hash=password_hash,
+            fields=draft.fields or {},
+        )
+        token = context.secrets.access_token() if with_token else None
+
+        def unit(tx: Transaction) -> None:
+            context.authenticate(tx, credentials)
+            tx.things.insert(thing)
+            if token is not None:
+                self._insert_token(tx, token, Owner(thing.app_id, thing.subject))
+
+        await context.store.write(unit)
+        return thing, token
+
+    async def log_in(
+        self,
+        credentials: Credentials,
+        *,
+        kind: PrincipalKind,
+        reference: Reference,
+        password: str,
+        expires_ms: int = NEVER_MS,
+    ) -> Grant:
+        """A token for a user's or thing's name and password (spec kii 1.2).
+
+        Raises InvalidGrant, as slowly for an unknown name as for a wrong password, and
+        PrincipalDisabled only to who knows the password.
+        """
+        context = self._context
+
+        def find(tx: Transaction) -> User | Thing | None:
+            context.authenticate(tx, credentials)
+            if kind is PrincipalKind.USER:
+                return tx.users.get_by(credentials.app_id, reference.field, reference.value)
+            return tx.things.get_by_vendor_id(credentials.app_id, reference.value)
+
+        found = await context.store.read(find)
+        password_hash = found.password_hash if found else None
+        if not await context.passwords.verify(password_hash, password) or found is None:
+            raise InvalidGrant
+        if found.is_disabled:
+            raise PrincipalDisabled(kind.value, found.subject.partition(":")[2])
+        return await self._grant(as_principal(Owner(found.app_id, found.subject)), expires_ms)
+
+    async def log_in_client(
+        self, app_id: str, client_id: str, client_secret: str, *, expires_ms: int = NEVER_MS
+    ) -> Grant:
+        """A token for an app's client: its administrator, or, with the app's ID, anonymous.
+
+        app_id: from the request, or empty. Raises InvalidGrant.
+        """
+        context = self._context
+
+        def unit(tx: Transaction) -> Principal:
+            app = tx.apps.get_by_client_id(client_id)
+            if app is not None and app_id in ("", app.app_id):
+                if not hmac.compare_digest(secret_hash(client_secret), app.client_secret_hash):
+                    raise InvalidGrant
+                return Principal(app.app_id, PrincipalKind.ADMIN)
+            if app_id in ("", client_id):
+                anonymous = Credentials(client_id, app_key=client_secret)
+                return context.authenticate(tx, anonymous)
+            raise InvalidGrant
+
+        principal = await context.store.read(unit)
+        return await self._grant(principal, expires_ms)
+
+    async def get_user(self, credentials: Credentials, reference: Reference) -> User:
+        """A user, seen by himself or the admin; raises NotFound, NotAuthorized."""
+
+        def unit(tx: Transaction) -> User:
+            principal = self._context.authenticate(tx, credentials)
+            owner = resolve_user(tx, principal, reference)
+            require_self_or_admin(principal, owner, "read the user")
+            user = tx.users.get(owner.app_id, owner.id)
+            assert user is not None
+            return user
+
+        return await self._context.store.read(unit)
+
+    async def get_thing(self, credentials: Credentials, reference: Reference) -> Thing:
+        """A thing, seen by itself, its owners or the admin; raises NotFound, NotAuthorized."""
+
+        def unit(tx: Transaction) -> Thing:
+            principal = self._context.authenticate(tx, credentials)
+            owner = resolve_thing(tx, principal, reference)
+            _require_thing_right(tx, principal, owner, "read the thing")
+            thing = tx.things.get(owner.app_id, owner.id)
+            assert thing is not None
+            return thing
+
+        return await self._context.store.read(unit)
+
+    async def delete_user(self, credentials: Credentials, reference: Reference) -> None:
+        """Delete a user with his installations, subscriptions, tokens and scope."""
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            owner = resolve_user(tx, principal, reference)
+            require_self_or_admin(principal, owner, "delete the user")
+            tx.users.delete(owner.app_id, owner.id)
+            _forget(tx, owner, Scope(owner.app_id, ScopeType.USER, owner.id))
+
+        await self._context.store.write(unit)
+
+    async def delete_thing(self, credentials: Credentials, reference: Reference) -> None:
+        """Delete a thing with its installation, subscriptions, tokens and scope."""
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            owner = resolve_thing(tx, principal, reference)
+            _require_thing_right(tx, principal, owner, "delete the thing")
+            tx.things.delete(owner.app_id, owner.id)
+            _forget(tx, owner, Scope(owner.app_id, ScopeType.THING, owner.id))
+
+        await self._context.store.write(unit)
+
+    async def _hash(self, credentials: Credentials, password: str | None) -> str | None:
+        """Hash after a look at the credentials: strangers must not buy CPU time for nothing."""
+        if password is None:
+            return None
+        await self._context.store.read(lambda tx: self._context.authenticate(tx, credentials))
+        return await self._context.passwords.hash(password)
+
+    async def _grant(self, principal: Principal, expires_ms: int) -> Grant:
+        token = self._context.secrets.access_token()
+        now_ms = self._context.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            if expires_ms != NEVER_MS:
+                tx.tokens.delete_expired(now_ms)
+            tx.tokens.insert(secret_hash(token), principal, now_ms, expires_ms)
+
+        await self._context.store.write(unit)
+        return Grant(token, principal, expires_ms, now_ms)
+
+    def _insert_token(self, tx: Transaction, token: str, owner: Owner) -> None:
+        tx.tokens.insert(secret_hash(token), as_principal(owner), self._context.now_ms(), NEVER_MS)
+
+
+def _require_thing_right(tx: Transaction, principal: Principal, owner: Owner, action: str) -> None:
+    scope = Scope(owner.app_id, ScopeType.THING, owner.id)
+    if not (principal.is_admin or owns_scope(tx, principal, scope)):
+        raise refusal(principal, action)
+
+
+def _forget(tx: Transaction, owner: Owner, scope: Scope) -> None:
+    for source_key in tx.sources.keys_of_scope(scope):
+        tx.emit(SourceRemoved(source_key))
+    tx.sources.delete_scope(scope)
+    for installation in tx.installations.list_of(owner):
+        tx.installations.delete(installation.installation_id)
+    tx.subscriptions.delete_of(owner)
+    tx.tokens.delete_of(owner)
+    tx.emit(OwnerRemoved(owner))
