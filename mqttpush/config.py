@@ -225,7 +225,11 @@ def _unknown(name: str, source: str, kind: str, known: Iterable[str]) -> ConfigE
     if section and elsewhere:  # the right key in the wrong section
         nearest = elsewhere
     else:
-        nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+        # Compared without the prefix that all variables share.
+        known_by_rest = {each.removeprefix(ENV_PREFIX): each for each in known}
+        rest = name.upper().removeprefix(ENV_PREFIX) if kind == "variable" else name
+        close = difflib.get_close_matches(rest, known_by_rest, n=1, cutoff=0.7)
+        nearest = [known_by_rest[each] for each in close]
     hint = f"did you mean {nearest[0]}?" if nearest else "`mqttpush config show` lists all"
     return ConfigError(name, source, f"unknown {kind}; {hint}")
 

@@ -1,0 +1,45 @@
+"""`mqttpush serve`: run the server, and say how to use it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from mqttpush.cli.options import config_option, settings_of
+from mqttpush.cli.terminal import print_json
+from mqttpush.cli.welcome import welcome
+from mqttpush.logs import setup_logging
+
+
+@click.command()
+@config_option
+def serve(config_file: Path | None) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    Without settings everything listens on 127.0.0.1 and data lies in ./mqttpush-data. A first start
+    makes a demo app and prints commands to try. With log.format=json the only line on standard
+    output is {"event":"ready",...}, printed when every listener is open.
+
+    \b
+    Examples:
+      mqttpush serve
+      mqttpush serve --config /etc/mqttpush.toml
+      MQTTPUSH_HTTP__PORT=0 MQTTPUSH_LOG__FORMAT=json mqttpush serve
+    """
+    settings = settings_of(config_file)
+    setup_logging(settings.log)
+    # Only now: wrong settings are told without waiting for the server's libraries.
+    import uvloop
+
+    from mqttpush.server import run_server
+
+    def announce(ready: dict[str, object]) -> None:
+        if settings.log.format == "json":
+            print_json(ready)
+        else:
+            click.echo(welcome(ready))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run_server(settings, announce=announce))
