@@ -164,6 +164,8 @@ def authenticate(tx: Transaction, credentials: Credentials, now_ms: int) -> Prin
 
 
 def _anonymous(tx: Transaction, credentials: Credentials) -> Principal:
+    if not credentials.app_id:
+        raise NotAuthenticated("the request names no app")
     app = tx.apps.get(credentials.app_id)
     if app is None:
         raise NotFound("app", credentials.app_id)

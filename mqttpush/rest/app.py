@@ -1,0 +1,193 @@
+"""The HTTP application: one table of routes, caller to answer, errors to responses.
+
+Owns what is the same for every route: reading the body within its bounds, method override, CORS,
+the response headers of spec kii 0.4, health, readiness and metrics. Knows no SQL and no packet. A
+dialect brings its routes and how it spells an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mqttpush.config import HttpSettings
+from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError
+from mqttpush.metrics import Metrics
+from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
+from mqttpush.rest.routing import Route, RouteTable
+
+RenderError = Callable[[MqttPushError], ApiResponse]
+# Raises when a part is not ready; the text of the error is the reason.
+ReadyCheck = Callable[[], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_COMMON_HEADERS: Final = {
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": (
+        "Content-Type, Authorization, Content-Length, X-Requested-With, ETag, Location,"
+        " X-Step-Count, X-Environment-version, X-HTTP-Status-Code"
+    ),
+    "cache-control": "max-age=0, no-cache, no-store",
+    "accept-ranges": "bytes",
+}
+_PREFLIGHT_HEADERS: Final = {
+    "access-control-allow-methods": METHODS,
+    "access-control-allow-headers": (
+        "authorization, content-type, accept, x-kii-appid, x-kii-appkey, x-kii-sdk, kii-m,"
+        " x-http-method-override, if-match, if-none-match, x-requested-with"
+    ),
+    "access-control-max-age": "86400",
+}
+
+
+class Application:
+    """The ASGI application. routes: of all dialects. render_error: of the dialect of a path."""
+
+    def __init__(
+        self,
+        *,
+        routes: Iterable[Route],
+        render_error: RenderError,
+        settings: HttpSettings,
+        metrics: Metrics,
+        check_ready: ReadyCheck,
+    ) -> None:
+        self._render_error = render_error
+        self._settings = settings
+        self._metrics = metrics
+        self._check_ready = check_ready
+        operator_routes = [
+            Route("GET", "/health/live", self._live, "Is the process up?", (200,)),
+            Route("GET", "/health/ready", self._ready, "Do all parts answer?", (200, 503)),
+            Route("GET", "/metrics", self._render_metrics, "Prometheus metrics", (200,)),
+        ]
+        self.table = RouteTable([*operator_routes, *routes])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request; ASGI's other protocols are not spoken."""
+        assert scope["type"] == "http"
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return  # nobody is left to hear an answer, and half a body must not count as whole
+        except MqttPushError as exc:
+            response = self._error(exc)
+        except Exception:
+            _log.exception("request failed: %s %s", request.method, request.url.path)
+            response = self._error(MqttPushError("internal error"))
+        self._metrics.http_requests.add(_counted_method(request.method), str(response.status))
+        await _to_http(response)(scope, receive, send)
+
+    async def dispatch(self, request: ApiRequest, path: str) -> ApiResponse:
+        """Find and run the route; raises what it raises. path: without query, encoded."""
+        match = self.table.find(path)
+        if match is None:
+            return self._error(_NO_SUCH_PATH)
+        found = match.routes.get(request.method)
+        if found is None and request.method == "HEAD":
+            found = match.routes.get("GET")
+        if found is None:
+            allowed = ", ".join(sorted({*match.routes, "OPTIONS"}))
+            if request.method == "OPTIONS":
+                return ApiResponse(204, headers={"allow": allowed})
+            response = self._error(_NO_SUCH_METHOD)
+            response.status = 405
+            response.headers["allow"] = allowed
+            return response
+        route, names = found
+        request.parameters = match.parameters(names)
+        return await route.handler(request)
+
+    async def _answer(self, request: Request) -> ApiResponse:
+        headers = dict(request.headers.items())
+        method = request.method
+        if method == "POST":
+            method = headers.get("x-http-method-override", method).upper()
+        raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+        api_request = ApiRequest(
+            method,
+            {},
+            dict(request.query_params) if request.scope["query_string"] else {},
+            headers,
+            await self._read_body(request),
+            self._settings.public_url or f"{request.scope['scheme']}://{_authority(request)}",
+            self._settings.max_json_depth,
+        )
+        return await self.dispatch(api_request, raw_path.decode("latin-1"))
+
+    async def _read_body(self, request: Request) -> bytes:
+        chunks: list[bytes] = []
+        size_bytes = 0
+        async for chunk in request.stream():
+            size_bytes += len(chunk)
+            if size_bytes > self._settings.max_body_bytes:
+                self._metrics.limits_reached.add("http.max_body_bytes")
+                raise _TOO_LARGE
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _error(self, error: MqttPushError) -> ApiResponse:
+        if isinstance(error, LimitReached):
+            self._metrics.limits_reached.add(error.limit)
+        response = self._render_error(error)
+        if error is _TOO_LARGE:
+            response.status = 413
+        return response
+
+    async def _live(self, _: ApiRequest) -> ApiResponse:
+        return ApiResponse(200, {"status": "live"})
+
+    async def _ready(self, _: ApiRequest) -> ApiResponse:
+        try:
+            await self._check_ready()
+        except MqttPushError as exc:
+            return ApiResponse(503, {"status": "not ready", "reason": str(exc)})
+        return ApiResponse(200, {"status": "ready"})
+
+    async def _render_metrics(self, _: ApiRequest) -> ApiResponse:
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return ApiResponse(200, self._metrics.render(), content_type)
+
+
+_NO_SUCH_PATH: Final = InvalidRequest("there is no such path", code="NOT_FOUND")
+_NO_SUCH_METHOD: Final = InvalidRequest("this path has no such method", code="METHOD_NOT_ALLOWED")
+_TOO_LARGE: Final = InvalidRequest("the body is too large (http.max_body_bytes)")
+
+
+def _authority(request: Request) -> str:
+    """Host as the client spelled it; HTTP/1.0 clients may send none."""
+    host = request.headers.get("host")
+    if host:
+        return host
+    address, port = request.scope.get("server") or ("localhost", None)
+    return f"{address}:{port}" if port else str(address)
+
+
+def _counted_method(method: str) -> str:
+    """A stranger's method must not make a new time series."""
+    return method if method in METHODS else "other"
+
+
+def _to_http(response: ApiResponse) -> Response:
+    headers = {
+        **_COMMON_HEADERS,
+        "x-http-status-code": str(response.status),
+        **response.headers,
+    }
+    if "allow" in headers:
+        headers.update(_PREFLIGHT_HEADERS)
+    if response.body is None:
+        return Response(status_code=response.status, headers=headers)
+    content_type = response.content_type
+    if content_type.endswith("json"):
+        content_type += ";charset=UTF-8"
+    body = response.body if isinstance(response.body, bytes) else pretty_json(response.body)
+    return Response(body, response.status, headers, media_type=content_type)

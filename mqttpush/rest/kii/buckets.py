@@ -1,0 +1,218 @@
+"""Buckets and objects, in every scope (spec kii 4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+
+from mqttpush.errors import InvalidRequest
+from mqttpush.models import Json, Object
+from mqttpush.operations.buckets import Buckets, Condition, Written
+from mqttpush.rest.kii.wire import (
+    APP,
+    bucket_id_of,
+    credentials_of,
+    in_every_scope,
+    kii_type,
+    no_content,
+    object_id_of,
+    scope_of,
+)
+from mqttpush.rest.messages import ApiRequest, ApiResponse
+from mqttpush.rest.routing import Route
+
+QUERY_LIMIT: Final = 200  # most results of one page
+_VERSION: Final = re.compile(r'"?(\d{1,18})"?')
+_JSON_TYPE: Final = "application/json"
+_WRITE: Final = (200, 201, 400, 401, 404, 409, 503)
+
+
+class BucketRoutes:
+    """…/buckets/{bucketID} and the objects in it."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+
+    def table(self) -> Iterator[Route]:
+        yield from in_every_scope(self._table())
+
+    def _table(self) -> Iterator[Route]:
+        bucket = f"{APP}{{scope}}/buckets/{{bucketID}}"
+        objects = f"{bucket}/objects"
+        one = f"{objects}/{{objectID}}"
+        created = (201, 400, 401, 404, 503)
+        yield Route("PUT", bucket, self.create, "Create a bucket", (204, 400, 401, 409))
+        yield Route("DELETE", bucket, self.delete, "Drop a bucket", (204, 401, 404))
+        yield Route("POST", f"{bucket}/query", self.query, "Query objects", (200, 400, 401, 404))
+        yield Route("POST", objects, self.create_object, "Create an object", created)
+        yield Route("GET", one, self.get_object, "Get an object", (200, 401, 404))
+        yield Route("PUT", one, self.put_object, "Create or replace an object", _WRITE)
+        yield Route("PATCH", one, self.patch_object, "Change fields of an object", _WRITE)
+        yield Route("DELETE", one, self.delete_object, "Delete an object", (204, 401, 404, 409))
+
+    async def create(self, request: ApiRequest) -> ApiResponse:
+        await self._buckets.create(
+            credentials_of(request), scope_of(request), bucket_id_of(request)
+        )
+        return no_content()
+
+    async def delete(self, request: ApiRequest) -> ApiResponse:
+        await self._buckets.delete(
+            credentials_of(request), scope_of(request), bucket_id_of(request)
+        )
+        return no_content()
+
+    async def create_object(self, request: ApiRequest) -> ApiResponse:
+        item = await self._buckets.create_object(
+            credentials_of(request),
+            scope_of(request),
+            bucket_id_of(request),
+            request.json(),
+            _data_type(request),
+        )
+        fields = {
+            "objectID": item.object_id,
+            "createdAt": item.created_ms,
+            "dataType": item.data_type,
+        }
+        headers = {"location": _location(request, item.object_id), "etag": '"1"'}
+        return ApiResponse(201, fields, kii_type("ObjectCreationResponse"), headers)
+
+    async def put_object(self, request: ApiRequest) -> ApiResponse:
+        written = await self._buckets.put_object(
+            credentials_of(request),
+            scope_of(request),
+            bucket_id_of(request),
+            object_id_of(request),
+            request.json(),
+            _data_type(request),
+            _condition(request),
+        )
+        item = written.item
+        fields = {"createdAt": item.created_ms, "modifiedAt": item.modified_ms}
+        return _written(request, written, fields, "ObjectUpdateResponse")
+
+    async def patch_object(self, request: ApiRequest) -> ApiResponse:
+        written = await self._buckets.patch_object(
+            credentials_of(request),
+            scope_of(request),
+            bucket_id_of(request),
+            object_id_of(request),
+            request.json(),
+            _condition(request),
+        )
+        return _written(request, written, rendered(written.item), "ObjectUpdateResponse")
+
+    async def delete_object(self, request: ApiRequest) -> ApiResponse:
+        await self._buckets.delete_object(
+            credentials_of(request),
+            scope_of(request),
+            bucket_id_of(request),
+            object_id_of(request),
+            _condition(request),
+        )
+        return no_content()
+
+    async def get_object(self, request: ApiRequest) -> ApiResponse:
+        item = await self._buckets.get_object(
+            credentials_of(request),
+            scope_of(request),
+            bucket_id_of(request),
+            object_id_of(request),
+        )
+        return ApiResponse(200, rendered(item), item.data_type, {"etag": f'"{item.version}"'})
+
+    async def query(self, request: ApiRequest) -> ApiResponse:
+        after_key, limit = _query(request.json() if request.body else {})
+        page = await self._buckets.query(
+            credentials_of(request),
+            scope_of(request),
+            bucket_id_of(request),
+            after_key=after_key,
+            limit=limit,
+        )
+        fields: Json = {
+            "queryDescription": "WHERE ( 1 = 1 )",
+            "results": [rendered(item) for item in page.items],
+        }
+        if page.next_key is not None:
+            fields["nextPaginationKey"] = str(page.next_key)
+        return ApiResponse(200, fields, kii_type("QueryResponse"))
+
+
+def rendered(item: Object) -> Json:
+    """An object as read: the app's fields and the server's own."""
+    return {
+        **orjson.loads(item.document),
+        "_id": item.object_id,
+        "_owner": item.owner.partition(":")[2],
+        "_created": item.created_ms,
+        "_modified": item.modified_ms,
+        "_version": str(item.version),
+        "_dataType": item.data_type,
+    }
+
+
+def _written(request: ApiRequest, written: Written, fields: Json, kind: str) -> ApiResponse:
+    headers = {"etag": f'"{written.item.version}"'}
+    if written.is_new:
+        headers["location"] = _location(request, written.item.object_id)
+    return ApiResponse(201 if written.is_new else 200, fields, kii_type(kind), headers)
+
+
+def _location(request: ApiRequest, object_id: str) -> str:
+    """Absolute, with the bucket's type prefix as the service wrote it (spec kii 4.1)."""
+    parameters = request.parameters
+    scope = ""
+    for folder, name in (("users", "userID"), ("groups", "groupID"), ("things", "thingID")):
+        if name in parameters:
+            scope = f"/{folder}/{quote(parameters[name])}"
+    bucket_id = bucket_id_of(request)
+    return (
+        f"{request.base_url}/api/apps/{quote(parameters['appID'])}{scope}"
+        f"/buckets/rw:{bucket_id}/objects/{object_id}"
+    )
+
+
+def _data_type(request: ApiRequest) -> str:
+    """`application/json`, or the app's own `application/vnd.{appID}.{type}+json`."""
+    content_type = request.content_type
+    is_own = content_type.endswith("+json") and len(content_type) <= 200
+    return content_type if is_own else _JSON_TYPE
+
+
+def _condition(request: ApiRequest) -> Condition:
+    """If-Match and If-None-Match (spec kii 4.3)."""
+    if_match = request.headers.get("if-match")
+    if_none_match = request.headers.get("if-none-match")
+    if if_match is not None and if_none_match is not None:
+        raise InvalidRequest("not together with If-None-Match", field="If-Match")
+    if if_none_match is not None:
+        if if_none_match.strip() != "*":
+            raise InvalidRequest("only * is possible", field="If-None-Match")
+        return Condition(must_be_absent=True)
+    if if_match is None or if_match.strip() == "*":
+        return Condition()
+    version = _VERSION.fullmatch(if_match.strip())
+    if version is None:
+        raise InvalidRequest("is not a version of an object", field="If-Match")
+    return Condition(version=int(version[1]))
+
+
+def _query(body: Json) -> tuple[int, int]:
+    """(after key, limit) of a query for all objects; other clauses are refused."""
+    query = body.get("bucketQuery")
+    clause = query.get("clause", {"type": "all"}) if isinstance(query, dict) else {"type": "all"}
+    if not isinstance(clause, dict) or clause.get("type") != "all":
+        raise InvalidRequest("only the clause all is known", field="bucketQuery")
+    limit = body.get("bestEffortLimit") or QUERY_LIMIT
+    key = body.get("paginationKey") or "0"
+    if not isinstance(limit, int) or limit < 1:
+        raise InvalidRequest("must be a positive number", field="bestEffortLimit")
+    if not isinstance(key, str) or not re.fullmatch(r"\d{1,18}", key):
+        raise InvalidRequest("is not a key of an earlier answer", field="paginationKey")
+    return int(key), min(limit, QUERY_LIMIT)

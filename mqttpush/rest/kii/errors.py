@@ -1,0 +1,212 @@
+"""How this dialect spells an error: status, errorCode, exception name and fields (Appendix A).
+
+One table says it for every class of the domain; a route never makes an error body itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mqttpush.errors import (
+    AlreadyExists,
+    InvalidGrant,
+    InvalidRequest,
+    LimitReached,
+    MqttPushError,
+    NotAuthenticated,
+    NotAuthorized,
+    NotFound,
+    PrincipalDisabled,
+    StoreUnavailable,
+    VersionConflict,
+)
+from mqttpush.models import Json, Scope, ScopeType
+from mqttpush.rest.messages import ApiResponse
+
+_UNAVAILABLE: Final = "RESOURCE_TEMPORARILY_UNAVAILABLE"
+_OWNER_FIELD: Final = {
+    ScopeType.USER: "userID",
+    ScopeType.GROUP: "groupID",
+    ScopeType.THING: "thingID",
+}
+# Noun of the domain -> (errorCode's stem, exception's stem).
+_NOUNS: Final = {
+    "app": ("APP", "App"),
+    "user": ("USER", "User"),
+    "thing": ("THING", "Thing"),
+    "group": ("GROUP", "Group"),
+    "installation": ("INSTALLATION", "Installation"),
+    "mqtt_endpoint": ("MQTT_ENDPOINT", "MQTTEndpoint"),
+    "bucket": ("BUCKET", "Bucket"),
+    "object": ("OBJECT", "Object"),
+    "topic": ("TOPIC", "Topic"),
+    "filter": ("FILTER", "Filter"),
+    "subscription": ("PUSH_SUBSCRIPTION", "PushSubscription"),
+}
+_FIELD_NAMES: Final = {
+    "id": "userID",
+    "user_id": "userID",
+    "login_name": "loginName",
+    "email_address": "emailAddress",
+    "phone_number": "phoneNumber",
+    "vendor_thing_id": "vendorThingID",
+}
+
+
+def object_scope(scope: Scope) -> Json:
+    """The `objectScope` object of errors (spec kii 1.7)."""
+    fields: Json = {"appID": scope.app_id, "type": scope.type.value}
+    owner_field = _OWNER_FIELD.get(scope.type)
+    if owner_field:
+        fields[owner_field] = scope.owner_id
+    return fields
+
+
+def render_error(error: MqttPushError) -> ApiResponse:
+    """The response for any error; what is not ours to explain becomes 500 without details."""
+    for class_, render in _RENDERERS:
+        if isinstance(error, class_):
+            response = render(error)
+            if isinstance(error, LimitReached) and error.retry_after_s is not None:
+                response.headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+            return response
+    return _response(500, "UNDEFINED_ERROR", "UndefinedError", "internal error")
+
+
+def _response(
+    status: int, code: str, exception: str, message: str, **fields: object
+) -> ApiResponse:
+    known = {name: value for name, value in fields.items() if value is not None}
+    return ApiResponse(
+        status,
+        {"errorCode": code, "message": message, **known},
+        f"application/vnd.kii.{exception}Exception+json",
+    )
+
+
+def _not_found(error: NotFound) -> ApiResponse:
+    code, exception = _NOUNS[error.noun]
+    return _response(
+        404, f"{code}_NOT_FOUND", f"{exception}NotFound", f"The {error.noun.replace('_', ' ')}"
+        " was not found", **_facts(error.noun, error.identifier, error.facts)
+    )  # fmt: skip
+
+
+def _already_exists(error: AlreadyExists) -> ApiResponse:
+    code, exception = _NOUNS[error.noun]
+    return _response(
+        409, f"{code}_ALREADY_EXISTS", f"{exception}AlreadyExists", f"The {error.noun} already"
+        " exists", **_facts(error.noun, error.identifier, error.facts)
+    )  # fmt: skip
+
+
+def _facts(noun: str, identifier: str, facts: dict[str, Any]) -> Json:
+    """The resource's fields of Appendix A."""
+    scope = facts.get("scope")
+    fields: Json = {"appID": facts.get("app_id")}
+    if scope is not None:
+        fields = {"objectScope": object_scope(scope)}
+    if noun in ("user", "thing"):
+        default = f"{noun}ID"
+        name = facts.get("field", "id")
+        fields["field"] = default if name == "id" else _FIELD_NAMES.get(name, name)
+        fields["value"] = identifier
+    elif noun == "installation":
+        device_type = facts.get("device_type")
+        fields["installationID"] = identifier or None
+        fields["installationRegistrationID"] = facts.get("registration_id") or None
+        fields["deviceType"] = device_type.value if device_type else None
+    elif noun == "mqtt_endpoint":
+        fields["installationID"] = identifier
+    elif noun == "object":
+        fields["bucketID"] = facts.get("bucket_id")
+        fields["objectID"] = identifier
+    elif noun == "subscription":
+        fields["topicID"] = identifier
+        fields["subject"] = facts.get("subject")
+    elif noun in ("topic", "bucket", "group", "app"):
+        fields[f"{noun}ID"] = identifier
+    return fields
+
+
+def _not_authenticated(error: NotAuthenticated) -> ApiResponse:
+    return _response(401, "UNAUTHORIZED", "UnauthorizedAccess", str(error))
+
+
+def _not_authorized(error: NotAuthorized) -> ApiResponse:
+    return _response(
+        401,
+        "UNAUTHORIZED",
+        "UnauthorizedAccess",
+        f"The principal may not {error.verb}",
+        authenticatedAppID=error.app_id or None,
+        authenticatedPrincipalID=error.principal_id or None,
+    )
+
+
+def _disabled(error: PrincipalDisabled) -> ApiResponse:
+    status = 403 if error.noun == "app" else 401
+    return _response(status, f"{error.noun.upper()}_DISABLED", "PrincipalDisabled", str(error))
+
+
+def _invalid_grant(error: InvalidGrant) -> ApiResponse:
+    return _response(
+        400,
+        "invalid_grant",
+        "OauthTokenInvalidGrant",
+        str(error),
+        error="invalid_grant",
+        error_description=str(error),
+    )
+
+
+def _stale(error: VersionConflict) -> ApiResponse:
+    return _response(
+        409,
+        "OBJECT_VERSION_IS_STALE",
+        "ObjectVersionIsStale",
+        f"The object is at version {error.version}",
+        **_facts(error.noun, error.identifier, error.facts),
+    )
+
+
+def _invalid_request(error: InvalidRequest) -> ApiResponse:
+    if error.code == "NOT_FOUND":
+        return _response(404, "NOT_FOUND", "NotFound", error.problem)
+    if error.code == "METHOD_NOT_ALLOWED":
+        return _response(405, "METHOD_NOT_ALLOWED", "MethodNotAllowed", error.problem)
+    return _response(
+        400,
+        error.code or "INVALID_INPUT_DATA",
+        "InvalidInputData",
+        str(error),
+        invalidFields={error.field: error.problem} if error.field else None,
+    )
+
+
+def _limit_reached(error: LimitReached) -> ApiResponse:
+    if error.limit.startswith("store."):
+        return _response(
+            503, "RESOURCE_TEMPORARILY_UNAVAILABLE", "TemporaryUnavailable", str(error)
+        )
+    return _response(429, "TOO_MANY_REQUESTS", "TooManyRequests", str(error))
+
+
+def _store_unavailable(_: StoreUnavailable) -> ApiResponse:
+    message = "The store does not answer; try again"
+    return _response(503, _UNAVAILABLE, "TemporaryUnavailable", message)
+
+
+_RENDERERS: Final[list[tuple[type[MqttPushError], Callable[[Any], ApiResponse]]]] = [
+    (NotFound, _not_found),
+    (AlreadyExists, _already_exists),
+    (NotAuthenticated, _not_authenticated),
+    (NotAuthorized, _not_authorized),
+    (PrincipalDisabled, _disabled),
+    (InvalidGrant, _invalid_grant),
+    (VersionConflict, _stale),
+    (InvalidRequest, _invalid_request),
+    (LimitReached, _limit_reached),
+    (StoreUnavailable, _store_unavailable),
+]

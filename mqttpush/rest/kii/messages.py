@@ -1,0 +1,210 @@
+"""Sending: to a topic, or directly to a user or thing (spec kii 6.4, 7, 8).
+
+Owns the request body of section 8 and its rules 8.5, one entry of a table each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mqttpush.errors import InvalidRequest
+from mqttpush.models import Json, Message, PrincipalKind
+from mqttpush.operations.messages import Messages
+from mqttpush.rest.kii.wire import (
+    APP,
+    credentials_of,
+    in_every_scope,
+    kii_type,
+    scope_of,
+    thing_reference,
+    topic_id_of,
+    user_reference,
+)
+from mqttpush.rest.messages import ApiRequest, ApiResponse
+from mqttpush.rest.routing import Route
+
+_NETWORKS: Final = ("fcm", "gcm", "apns", "jpush", "mqtt")
+_GCM_RESERVED: Final = frozenset(
+    {
+        "from",
+        "registration_ids",
+        "collapse_key",
+        "data",
+        "delay_while_idle",
+        "time_to_live",
+        "restricted_package_name",
+        "dry_run",
+    }
+)
+_FCM_RESERVED: Final = frozenset(
+    {
+        "from",
+        "message_type",
+        "collapse_key",
+        "priority",
+        "ttl",
+        "restricted_package_name",
+        "notification",
+        "fcm_options",
+        "direct_boot_ok",
+    }
+)
+_SENT: Final = (201, 400, 401, 404)
+
+
+class SendPushMessage(BaseModel):
+    """Top level of the body (spec kii 8.1); unknown keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    data: dict[str, Any] = Field(default_factory=dict)
+    pushMessageType: str | None = None  # noqa: N815
+    sendToDevelopment: bool = True  # noqa: N815
+    sendToProduction: bool = True  # noqa: N815
+    sendAppID: bool = False  # noqa: N815
+    sendSender: bool = True  # noqa: N815
+    sendWhen: bool = False  # noqa: N815
+    sendOrigin: bool = False  # noqa: N815
+    sendObjectScope: bool = True  # noqa: N815
+    sendTopicID: bool = True  # noqa: N815
+    fcm: dict[str, Any] | None = None
+    gcm: dict[str, Any] | None = None
+    apns: dict[str, Any] | None = None
+    jpush: dict[str, Any] | None = None
+    mqtt: dict[str, Any] | None = None
+
+
+class MessageRoutes:
+    """…/push/messages."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+
+    def table(self) -> Iterator[Route]:
+        topic = Route(
+            "POST",
+            f"{APP}{{scope}}/topics/{{topicID}}/push/messages",
+            self.send_to_topic,
+            "Send to a topic's subscribers",
+            _SENT,
+        )
+        yield from in_every_scope(iter([topic]))
+        to_user = f"{APP}/users/{{userID}}/push/messages"
+        to_thing = f"{APP}/things/{{thingID}}/push/messages"
+        yield Route("POST", to_user, self.send_to_user, "Send to one user", _SENT)
+        yield Route("POST", to_thing, self.send_to_thing, "Send to one thing", _SENT)
+
+    async def send_to_topic(self, request: ApiRequest) -> ApiResponse:
+        message_id = await self._messages.send_to_topic(
+            credentials_of(request), scope_of(request), topic_id_of(request), message_of(request)
+        )
+        return _accepted(message_id)
+
+    async def send_to_user(self, request: ApiRequest) -> ApiResponse:
+        target = user_reference(request.parameters["userID"])
+        message_id = await self._messages.send_direct(
+            credentials_of(request), PrincipalKind.USER, target, message_of(request)
+        )
+        return _accepted(message_id)
+
+    async def send_to_thing(self, request: ApiRequest) -> ApiResponse:
+        target = thing_reference(request.parameters["thingID"])
+        message_id = await self._messages.send_direct(
+            credentials_of(request), PrincipalKind.THING, target, message_of(request)
+        )
+        return _accepted(message_id)
+
+
+def message_of(request: ApiRequest) -> Message:
+    """The message of a request's body; raises InvalidRequest by the rules of spec kii 8.5."""
+    body = request.parse(SendPushMessage)
+    parts: dict[str, Json] = {
+        name: part for name in _NETWORKS if (part := getattr(body, name)) is not None
+    }
+    if not parts:
+        raise InvalidRequest("name at least one of fcm, gcm, apns, jpush, mqtt")
+    _require_flat("data", body.data)
+    for name, part in parts.items():
+        _check_part(name, part)
+    enabled = {name: part for name, part in parts.items() if part.get("enabled")}
+    if parts.get("gcm", {}).get("dryRun") is True and "apns" in enabled:
+        raise InvalidRequest("not while apns is enabled", field="gcm.dryRun")
+    for name, part in enabled.items():
+        _check_enabled(name, part, body.data)
+    return Message(
+        data=body.data,
+        networks=enabled,
+        message_type=body.pushMessageType,
+        to_development=body.sendToDevelopment,
+        to_production=body.sendToProduction,
+        sends_app_id=body.sendAppID,
+        sends_sender=body.sendSender,
+        sends_when=body.sendWhen,
+        sends_origin=body.sendOrigin,
+        sends_object_scope=body.sendObjectScope,
+        sends_topic_id=body.sendTopicID,
+    )
+
+
+def _accepted(message_id: str) -> ApiResponse:
+    return ApiResponse(201, {"pushMessageID": message_id}, kii_type("SendPushMessageResponse"))
+
+
+def _check_part(name: str, part: Json) -> None:
+    """What holds for a network's object, enabled or not."""
+    enabled = part.get("enabled", False if name == "mqtt" else None)
+    if not isinstance(enabled, bool):
+        raise InvalidRequest("is required and must be true or false", field=f"{name}.enabled")
+    data = part.get("data")
+    if data is None:
+        return
+    if not isinstance(data, dict):
+        raise InvalidRequest("must be an object", field=f"{name}.data")
+    if name in ("gcm", "fcm"):
+        _require_strings(f"{name}.data", data)
+    elif name == "mqtt" or enabled:
+        _require_flat(f"{name}.data", data)
+
+
+def _check_enabled(name: str, part: Json, data: Json) -> None:
+    """What holds for an enabled network."""
+    own_data: Json = part.get("data") or {}
+    is_reserved = _RESERVED_KEY.get(name)
+    if is_reserved is not None:
+        for key in (*data, *own_data):
+            if is_reserved(key):
+                raise InvalidRequest(f"the key {key} is reserved by {name}", field="data")
+    if name == "gcm" and "timeToLive" in part and not part.get("collapseKey"):
+        raise InvalidRequest("needs collapseKey", field="gcm.timeToLive")
+    shown = part.get("notification") or part.get("alert")
+    if not data and not own_data and not shown:
+        raise InvalidRequest(f"is required, {name} has no data of its own", field="data")
+
+
+def _is_gcm_reserved(key: str) -> bool:
+    return key.startswith("google.") or key in _GCM_RESERVED
+
+
+def _is_fcm_reserved(key: str) -> bool:
+    return key.startswith(("google.", "gcm.")) or key in _FCM_RESERVED
+
+
+_RESERVED_KEY: Final[Mapping[str, Callable[[str], bool]]] = {
+    "gcm": _is_gcm_reserved,
+    "fcm": _is_fcm_reserved,
+}
+
+
+def _require_flat(field: str, data: Json) -> None:
+    for key, value in data.items():
+        if isinstance(value, dict | list):
+            raise InvalidRequest(f"{key} must not be an object or array", field=field)
+
+
+def _require_strings(field: str, data: Json) -> None:
+    for key, value in data.items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{key} must be a string", field=field)

@@ -1,0 +1,156 @@
+"""Users and things: sign up, register, look at, delete (spec kii 1.3, 1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from mqttpush.errors import InvalidRequest
+from mqttpush.models import Json, Thing, User
+from mqttpush.operations.principals import Principals, ThingDraft, UserDraft
+from mqttpush.rest.kii.wire import (
+    APP,
+    credentials_of,
+    is_kii_type,
+    kii_type,
+    no_content,
+    thing_reference,
+    user_reference,
+)
+from mqttpush.rest.messages import ApiRequest, ApiResponse
+from mqttpush.rest.routing import Route
+
+CUSTOM_FIELDS_LIMIT_BYTES: Final = 63 * 1024  # spec kii 12
+_CREATED: Final = (201, 400, 401, 404, 409)
+
+
+class UserRegistration(BaseModel):
+    """Body of a sign-up; other fields are the app's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    loginName: str | None = Field(None, pattern=r"^[a-zA-Z0-9_.-]{3,64}$")  # noqa: N815
+    emailAddress: str | None = Field(None, pattern=r"^[^@\s:]+@[^@\s]+$", max_length=200)  # noqa: N815
+    phoneNumber: str | None = Field(None, pattern=r"^[+0-9A-Z-]{3,40}$")  # noqa: N815
+    password: str | None = Field(None, min_length=4, max_length=50)
+
+
+class ThingRegistration(BaseModel):
+    """Body of a thing's registration; other fields are kept as given."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    vendor_thing_id: str = Field(alias="_vendorThingID", pattern=r"^[a-zA-Z0-9_.-]{1,200}$")
+    password: str = Field(alias="_password", min_length=1, max_length=200)
+
+
+class PrincipalRoutes:
+    """…/users and …/things."""
+
+    def __init__(self, principals: Principals) -> None:
+        self._principals = principals
+
+    def table(self) -> Iterator[Route]:
+        user, thing = f"{APP}/users/{{userID}}", f"{APP}/things/{{thingID}}"
+        gone = (204, 401, 404)
+        yield Route("POST", f"{APP}/users", self.create_user, "Sign up a user", _CREATED)
+        yield Route("GET", user, self.get_user, "Get a user", (200, 401, 404))
+        yield Route("DELETE", user, self.delete_user, "Delete a user", gone)
+        yield Route("POST", f"{APP}/things", self.create_thing, "Register a thing", _CREATED)
+        yield Route("GET", thing, self.get_thing, "Get a thing", (200, 401, 404))
+        yield Route("DELETE", thing, self.delete_thing, "Delete a thing", gone)
+
+    async def create_user(self, request: ApiRequest) -> ApiResponse:
+        """The content type says whether a token comes back; a body without a name does too."""
+        body = request.parse(UserRegistration)
+        has_name = any((body.loginName, body.emailAddress, body.phoneNumber))
+        if has_name and body.password is None:
+            raise InvalidRequest("is required with a name", field="password")
+        if body.password is not None and not has_name:
+            raise InvalidRequest("is required with a password", field="loginName")
+        wants_token = not has_name or is_kii_type(request, "RegistrationAndAuthorizationRequest")
+        draft = UserDraft(
+            login_name=body.loginName,
+            email_address=body.emailAddress,
+            phone_number=body.phoneNumber,
+            password=body.password,
+            fields=_custom_fields(body),
+        )
+        user, token = await self._principals.create_user(
+            credentials_of(request), draft, with_token=wants_token
+        )
+        fields: Json = {"userID": user.user_id, **_user_fields(user)}
+        if token is not None:
+            fields |= {"_accessToken": token, "_hasPassword": user.password_hash is not None}
+        kind = "RegistrationAndAuthorizationResponse" if token else "RegistrationResponse"
+        location = f"{request.base_url}/api/apps/{user.app_id}/users/{user.user_id}"
+        return ApiResponse(201, fields, kii_type(kind), {"location": location})
+
+    async def get_user(self, request: ApiRequest) -> ApiResponse:
+        reference = user_reference(request.parameters["userID"])
+        user = await self._principals.get_user(credentials_of(request), reference)
+        fields = {
+            "userID": user.user_id,
+            **_user_fields(user),
+            "_hasPassword": user.password_hash is not None,
+            "_disabled": user.is_disabled,
+        }
+        return ApiResponse(200, fields, kii_type("UserDataRetrievalResponse"))
+
+    async def delete_user(self, request: ApiRequest) -> ApiResponse:
+        reference = user_reference(request.parameters["userID"])
+        await self._principals.delete_user(credentials_of(request), reference)
+        return no_content()
+
+    async def create_thing(self, request: ApiRequest) -> ApiResponse:
+        body = request.parse(ThingRegistration)
+        wants_token = is_kii_type(request, "ThingRegistrationAndAuthorizationRequest")
+        draft = ThingDraft(body.vendor_thing_id, body.password, _custom_fields(body))
+        thing, token = await self._principals.create_thing(
+            credentials_of(request), draft, with_token=wants_token
+        )
+        fields = _thing_fields(thing)
+        if token is not None:
+            fields["_accessToken"] = token
+        kind = "ThingRegistrationAndAuthorizationResponse" if token else "ThingRegistrationResponse"
+        location = f"{request.base_url}/api/apps/{thing.app_id}/things/{thing.thing_id}"
+        return ApiResponse(201, fields, kii_type(kind), {"location": location})
+
+    async def get_thing(self, request: ApiRequest) -> ApiResponse:
+        reference = thing_reference(request.parameters["thingID"])
+        thing = await self._principals.get_thing(credentials_of(request), reference)
+        return ApiResponse(200, _thing_fields(thing), kii_type("ThingRetrievalResponse"))
+
+    async def delete_thing(self, request: ApiRequest) -> ApiResponse:
+        reference = thing_reference(request.parameters["thingID"])
+        await self._principals.delete_thing(credentials_of(request), reference)
+        return no_content()
+
+
+def _custom_fields(body: BaseModel) -> Mapping[str, Any]:
+    fields = body.model_extra or {}
+    if fields and len(orjson.dumps(fields)) > CUSTOM_FIELDS_LIMIT_BYTES:
+        raise InvalidRequest(f"all fields together may have {CUSTOM_FIELDS_LIMIT_BYTES} bytes")
+    return fields
+
+
+def _user_fields(user: User) -> Json:
+    named = {
+        "loginName": user.login_name,
+        "emailAddress": user.email_address,
+        "phoneNumber": user.phone_number,
+    }
+    return {**user.fields, **{name: value for name, value in named.items() if value is not None}}
+
+
+def _thing_fields(thing: Thing) -> Json:
+    return {
+        **thing.fields,
+        "_thingID": thing.thing_id,
+        "_vendorThingID": thing.vendor_thing_id,
+        "_created": thing.created_ms,
+        "_disabled": thing.is_disabled,
+    }
