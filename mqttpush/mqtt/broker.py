@@ -1,0 +1,495 @@
+"""Broker: all connections of this process, from the first byte to the last.
+
+Owns which connection has which client ID, who is being authenticated, and every deadline. Knows no
+users, buckets or SQL: who may connect is an injected callable, what is pushed comes from outside.
+The one idea: everything happens between two awaits of the event loop, on plain objects; there is no
+task, timer or queue per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from typing import Protocol
+
+from mqttpush.config import MqttSettings
+from mqttpush.errors import MqttPushError
+from mqttpush.metrics import Metrics
+from mqttpush.mqtt.admission import Admission
+from mqttpush.mqtt.codec import encode
+from mqttpush.mqtt.connection import (
+    ANONYMOUS_CLIENT_ID,
+    Closed,
+    Connection,
+    ConnectionEvent,
+    ConnectReceived,
+    RequestReceived,
+    Rules,
+    State,
+    SubscriptionChanged,
+)
+from mqttpush.mqtt.fan_out import FanOut
+from mqttpush.mqtt.handle import Handle, Transport
+from mqttpush.mqtt.packets import Connect, Publish, ReasonCode
+from mqttpush.mqtt.wheel import TimerWheel
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.25
+SWEEP_EVERY_TICKS = 40
+# After our last packet a peer has this long to take it before the socket is cut.
+LINGER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectAttempt:
+    """One CONNECT waiting for authentication; `client_id` is empty if the client has none."""
+
+    handle: Handle
+    client_id: str
+    username: str
+    password: bytes
+    protocol_version: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The client may connect; its handle is attached to the router already.
+
+    mqtt_topic: its private topic, empty for an onboarding connection. An empty client ID becomes
+    `mqtt_topic`.
+    """
+
+    mqtt_topic: str
+    app_id: str
+    is_onboarding: bool = False
+
+
+class RefusalReason(Enum):
+    """Why a CONNECT is refused; the value is the MQTT 5 reason code."""
+
+    BAD_CREDENTIALS = ReasonCode.BAD_USER_NAME_OR_PASSWORD
+    IDENTIFIER_REJECTED = ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+    NOT_AUTHORIZED = ReasonCode.NOT_AUTHORIZED
+    SERVER_UNAVAILABLE = ReasonCode.SERVER_UNAVAILABLE
+    SERVER_BUSY = ReasonCode.SERVER_BUSY
+    BANNED = ReasonCode.BANNED
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The client may not connect."""
+
+    reason: RefusalReason
+
+
+class Authenticate(Protocol):
+    """Checks the CONNECTs that arrived together, and attaches the admitted handles to the router.
+
+    Answers in order. When it raises, all are refused with Server unavailable and none may be
+    attached.
+    """
+
+    async def __call__(
+        self, attempts: Sequence[ConnectAttempt]
+    ) -> Sequence[Admitted | Refused]: ...
+
+
+class RandomSource(Protocol):
+    """The part of `random.Random` that is used here."""
+
+    def shuffle(self, x: list[Handle]) -> None: ...
+
+    def uniform(self, a: float, b: float) -> float: ...
+
+
+_CREDENTIAL_REFUSALS = {RefusalReason.BAD_CREDENTIALS, RefusalReason.IDENTIFIER_REJECTED}
+
+
+class Broker:
+    """See the module. All methods are for the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        settings: MqttSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        random: RandomSource,
+        authenticate: Authenticate,
+        on_closed: Callable[[Handle], None],
+        on_request: Callable[[Handle, str, bytes], None],
+    ) -> None:
+        self._rules = Rules(settings)
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._authenticate = authenticate
+        self._on_closed = on_closed
+        self._on_request = on_request
+        self._loop = asyncio.get_running_loop()
+        self._pushes = FanOut(rules=self._rules, metrics=metrics, call_soon=self._loop.call_soon)
+        self._admission = Admission(settings, metrics)
+        self._wheel = TimerWheel(now=clock())
+        self._handles: set[Handle] = set()  # every open socket
+        self._handle_by_client_id: dict[str, Handle] = {}
+        self._waiting: list[tuple[Handle, ConnectAttempt]] = []
+        self._authentication: asyncio.Task[None] | None = None
+        self._is_authentication_due = False
+        self._tick: asyncio.TimerHandle | None = None
+        self._tick_due_at = 0.0
+        self._tick_number = 0
+        self._lag_s = 0.0
+        self._is_draining = False
+        self._is_socket_lost = asyncio.Event()
+        metrics.mqtt_connections.read = lambda: self._admission.authenticated_count
+        metrics.mqtt_unauthenticated.read = lambda: self._admission.unauthenticated_count
+        metrics.loop_lag.read = lambda: self._lag_s
+
+    # -- for the router and the REST side --
+
+    @property
+    def connection_count(self) -> int:
+        """Authenticated connections."""
+        return self._admission.authenticated_count
+
+    def fan_out(
+        self, handles: Iterable[Handle], payload: bytes, *, conflation_key: str | None = None
+    ) -> int:
+        """Append one QoS 0 PUBLISH per handle and return how many took it; written at tick's end.
+
+        payload: UTF-8 JSON. conflation_key: of two waiting pushes of one key the older is the first
+        to go when a slow reader's outbox is full. Cost: two look-ups and one append a handle.
+        """
+        return self._pushes.fan_out(handles, payload, conflation_key)
+
+    def respond(self, handle: Handle, mqtt_topic: str, payload: bytes) -> bool:
+        """Publish on an explicit topic to one connection; False if it is gone or does not read."""
+        connection = handle.connection
+        if connection.state is not State.OPEN:
+            return False
+        packet = encode(connection.version, Publish(mqtt_topic, payload))
+        reason = ""
+        if len(packet) > connection.max_packet_bytes:
+            reason = "too_large"
+        elif handle.is_paused and self._unsent(handle) > self._rules.settings.max_outbox_bytes:
+            reason = "outbox_full"
+        if reason:
+            self._metrics.pushes_dropped.add(reason, handle.app_id)
+            return False
+        handle.transport.write(packet)
+        return True
+
+    def close(self, handle: Handle, reason: ReasonCode) -> None:
+        """Close from our side; MQTT 5 clients are told the reason. Calls `on_closed` at once."""
+        reference = self._rules.settings.server_reference
+        if reason is not ReasonCode.SERVER_MOVED:
+            reference = ""
+        connection = handle.connection
+        self._apply(handle, connection.disconnect(reason, server_reference=reference))
+
+    # -- for the listeners --
+
+    def open(self, transport: Transport, address: str) -> Handle | None:
+        """A new socket; None: close it at once, a bound is met. Then call `begin_stage`."""
+        if self._is_draining or not self._admission.open(address):
+            return None
+        handle = Handle(Connection(self._rules, self._clock()), transport, address)
+        self._handles.add(handle)
+        return handle
+
+    def begin_stage(self, handle: Handle, setting: str) -> None:
+        """The peer must finish what comes next within `setting` seconds, a name in the section."""
+        handle.stage = setting
+        handle.stage_deadline = self._clock() + getattr(self._rules.settings, setting)
+        self._wheel.schedule(handle)
+
+    def change_address(self, handle: Handle, address: str) -> bool:
+        """The socket's peer is a proxy, and `address` its client; False: close the socket."""
+        self._admission.closed(handle.address, was_authenticated=False)
+        handle.address = address
+        if self._admission.open(address):
+            return True
+        self._forget_socket(handle)
+        handle.connection.abandon()
+        return False
+
+    def receive(self, handle: Handle, data: bytes) -> None:
+        """Bytes of MQTT from the peer."""
+        self._apply(handle, handle.connection.receive(data, self._clock()))
+
+    def pause(self, handle: Handle) -> None:
+        """The socket takes nothing more: pushes wait, and the stall deadline runs."""
+        if handle.is_paused:
+            return
+        handle.is_paused = True
+        self._pushes.refresh(handle)
+        if handle.connection.state is State.OPEN:
+            handle.unsent_bytes = self._unsent(handle)
+            self.begin_stage(handle, "stall_timeout_s")
+
+    def resume(self, handle: Handle) -> None:
+        """The socket takes bytes again."""
+        handle.is_paused = False
+        if handle.connection.state is State.OPEN:
+            handle.stage_deadline = inf
+            self._pushes.resume(handle)
+
+    def lost(self, handle: Handle) -> None:
+        """The socket is gone."""
+        if handle not in self._handles:
+            return
+        if handle.connection.state is not State.CLOSED:
+            handle.connection.abandon()
+            self._end(handle, "connection_lost")
+        self._forget_socket(handle)
+        was_authenticated = bool(handle.connection.client_id)
+        self._admission.closed(handle.address, was_authenticated=was_authenticated)
+
+    def abort(self, handle: Handle, reason: str) -> None:
+        """Cut the socket without a word."""
+        if handle.connection.state is not State.CLOSED:
+            handle.connection.abandon()
+            self._end(handle, reason)
+        handle.transport.abort()
+
+    def start(self) -> None:
+        """Begin to watch deadlines and the loop's lag."""
+        self._tick_due_at = self._clock() + TICK_S
+        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close every connection within `timeout_s`, in batches, so that not all return at once."""
+        self._is_draining = True
+        deadline = self._clock() + timeout_s
+        handles = list(self._handles)
+        self._random.shuffle(handles)
+        moved = bool(self._rules.settings.server_reference)
+        reason = ReasonCode.SERVER_MOVED if moved else ReasonCode.SERVER_SHUTTING_DOWN
+        # Half of the time for 20 batches, the other half for peers to take what is left.
+        batch_size = max(50, -(-len(handles) // 20))
+        pause_s = timeout_s / 40
+        for start in range(0, len(handles), batch_size):
+            if start:
+                await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.5))
+            for handle in handles[start : start + batch_size]:
+                self.close(handle, reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(deadline - self._clock(), 0)):
+                while self._handles:
+                    self._is_socket_lost.clear()
+                    await self._is_socket_lost.wait()
+        for handle in list(self._handles):
+            handle.transport.abort()
+
+    async def stop(self) -> None:
+        """End the timer and the running authentication; cut what `drain` has left."""
+        self._is_draining = True
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._authentication is not None:
+            self._authentication.cancel()
+            await asyncio.gather(self._authentication, return_exceptions=True)
+        for handle in list(self._handles):
+            self.abort(handle, "server_shutting_down")
+
+    def reload(self, settings: MqttSettings) -> None:
+        """Take new limits; they hold from the next packet on."""
+        self._rules.settings = settings
+        self._admission.apply(settings)
+
+    # -- inside --
+
+    def _forget_socket(self, handle: Handle) -> None:
+        self._handles.discard(handle)
+        handle.stage_deadline = inf
+        self._is_socket_lost.set()
+
+    def _unsent(self, handle: Handle) -> int:
+        return handle.transport.get_write_buffer_size()
+
+    def _apply(self, handle: Handle, events: Sequence[ConnectionEvent]) -> None:
+        """Write what the state machine answered, then act on what it found."""
+        output = handle.connection.take_output()
+        if output:
+            handle.transport.write(output)
+            limit = self._rules.settings.max_outbox_bytes
+            if handle.is_paused and self._unsent(handle) > limit:
+                self.abort(handle, "stalled")  # it asks and does not take the answers
+                return
+        for event in events:
+            if isinstance(event, RequestReceived):
+                self._metrics.mqtt_requests.value += 1
+                self._on_request(handle, event.mqtt_topic, event.payload)
+            elif isinstance(event, SubscriptionChanged):
+                self._pushes.refresh(handle)
+            elif isinstance(event, ConnectReceived):
+                self._on_connect(handle, event.connect)
+            else:
+                assert isinstance(event, Closed)
+                self._close_socket(handle, event.reason)
+
+    def _close_socket(self, handle: Handle, reason: str) -> None:
+        self._end(handle, reason)
+        if handle.is_paused:
+            handle.transport.abort()  # it would never take the rest
+            return
+        handle.transport.close()
+        handle.stage_deadline = self._clock() + LINGER_S
+        self._wheel.schedule(handle)
+
+    def _end(self, handle: Handle, reason: str) -> None:
+        """The connection is over, whatever becomes of the socket."""
+        self._metrics.mqtt_disconnects.add(reason)
+        self._pushes.drop_all(handle)
+        client_id = handle.connection.client_id
+        if self._handle_by_client_id.get(client_id) is handle:
+            del self._handle_by_client_id[client_id]
+        if handle.is_admitted:
+            handle.is_admitted = False
+            self._on_closed(handle)
+
+    def _on_connect(self, handle: Handle, connect: Connect) -> None:
+        handle.stage_deadline = inf  # from here on `authenticate_timeout_s` bounds the wait
+        now = self._clock()
+        reason: ReasonCode | None = None
+        if self._is_draining:
+            reason = ReasonCode.SERVER_SHUTTING_DOWN
+        elif self._lag_s * 1000 > self._rules.settings.max_loop_lag_ms:
+            self._metrics.limits_reached.add("mqtt.max_loop_lag_ms")
+            reason = ReasonCode.SERVER_BUSY
+        else:
+            reason = self._admission.check(handle.address, connect.client_id, now)
+        if reason is not None:
+            self._refuse(handle, reason)
+            return
+        attempt = ConnectAttempt(
+            handle,
+            connect.client_id,
+            connect.username or "",
+            connect.password or b"",
+            connect.version,
+            handle.address,
+        )
+        self._waiting.append((handle, attempt))
+        if self._authentication is None and not self._is_authentication_due:
+            # Not now: the other CONNECTs of this tick belong to the same batch.
+            self._is_authentication_due = True
+            self._loop.call_soon(self._start_authentication)
+
+    def _start_authentication(self) -> None:
+        self._is_authentication_due = False
+        self._authentication = self._loop.create_task(
+            self._authenticate_waiting(), name="mqtt authentication"
+        )
+
+    async def _authenticate_waiting(self) -> None:
+        """One task for all connections; ends when nobody waits."""
+        try:
+            while self._waiting:
+                size = self._rules.settings.max_authenticate_batch
+                batch, self._waiting = self._waiting[:size], self._waiting[size:]
+                attempts = [attempt for _, attempt in batch]
+                answers = await self._ask(attempts)
+                for attempt, answer in zip(attempts, answers, strict=True):
+                    self._answer(attempt, answer)
+        finally:
+            self._authentication = None
+
+    async def _ask(self, attempts: Sequence[ConnectAttempt]) -> Sequence[Admitted | Refused]:
+        try:
+            async with asyncio.timeout(self._rules.settings.authenticate_timeout_s):
+                answers = await self._authenticate(attempts)
+            if len(answers) != len(attempts):
+                raise RuntimeError("the authenticator answered too few or too many")
+            return answers
+        except (MqttPushError, TimeoutError) as exc:
+            logger.warning("CONNECTs refused, authentication is not available: %s", exc)
+        except Exception:
+            logger.exception("CONNECTs refused, authentication failed")
+        return [Refused(RefusalReason.SERVER_UNAVAILABLE)] * len(attempts)  # fail closed
+
+    def _answer(self, attempt: ConnectAttempt, answer: Admitted | Refused) -> None:
+        handle = attempt.handle
+        if isinstance(answer, Refused):
+            if answer.reason in _CREDENTIAL_REFUSALS:
+                self._admission.failed(handle.address, attempt.client_id, self._clock())
+            self._refuse(handle, answer.reason.value)
+            return
+        if handle.connection.state is not State.CHECKING:
+            self._on_closed(handle)  # the socket died meanwhile
+            return
+        handle.is_admitted = True
+        handle.app_id = answer.app_id
+        client_id = attempt.client_id or answer.mqtt_topic or ANONYMOUS_CLIENT_ID
+        if not answer.is_onboarding and not self._take_over(client_id):
+            self._refuse(handle, ReasonCode.CONNECTION_RATE_EXCEEDED)
+            return
+        if not answer.is_onboarding:
+            self._handle_by_client_id[client_id] = handle
+        self._admission.authenticated(handle.address)
+        self._metrics.mqtt_connects.add("accepted")
+        events = handle.connection.admit(
+            client_id=client_id,
+            mqtt_topic=answer.mqtt_topic,
+            is_onboarding=answer.is_onboarding,
+            now=self._clock(),
+        )
+        self._pushes.start(handle)
+        if handle.is_paused:
+            self.begin_stage(handle, "stall_timeout_s")
+        self._wheel.schedule(handle)
+        self._apply(handle, events)
+
+    def _take_over(self, client_id: str) -> bool:
+        """Close the connection that has `client_id` [MQTT-3.1.4-2, v5 3.1.4-3]; False: not now."""
+        older = self._handle_by_client_id.get(client_id)
+        if older is None:
+            return True
+        if not self._admission.may_take_over(client_id, self._clock()):
+            return False
+        self.close(older, ReasonCode.SESSION_TAKEN_OVER)
+        return True
+
+    def _refuse(self, handle: Handle, reason: ReasonCode) -> None:
+        if handle.connection.state is State.CHECKING:
+            self._metrics.mqtt_connects.add(reason.name.lower())
+            self._apply(handle, handle.connection.refuse(reason))
+
+    def _on_tick(self) -> None:
+        now = self._clock()
+        # Half of the last lag is kept, so that one slow tick is not forgotten in the next.
+        self._lag_s = max(now - self._tick_due_at, self._lag_s / 2, 0.0)
+        self._tick_due_at = now + TICK_S
+        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        self._tick_number += 1
+        if self._tick_number % SWEEP_EVERY_TICKS == 0:
+            self._admission.sweep(now)
+        for item in self._wheel.advance(now):
+            assert isinstance(item, Handle)
+            self._expire(item, now)
+
+    def _expire(self, handle: Handle, now: float) -> None:
+        if handle not in self._handles:
+            return
+        connection = handle.connection
+        if connection.state is not State.OPEN:
+            if connection.state is not State.CLOSED:
+                self._metrics.limits_reached.add(f"mqtt.{handle.stage}")
+            self.abort(handle, handle.stage.removesuffix("_s"))
+        elif now >= connection.keep_alive_deadline():  # [MQTT-3.1.2-24]
+            self.close(handle, ReasonCode.KEEP_ALIVE_TIMEOUT)
+        else:
+            unsent_bytes = self._unsent(handle)
+            if unsent_bytes >= handle.unsent_bytes:
+                self._metrics.limits_reached.add("mqtt.stall_timeout_s")
+                self.abort(handle, "stalled")
+                return
+            handle.unsent_bytes = unsent_bytes
+            self.begin_stage(handle, "stall_timeout_s")
