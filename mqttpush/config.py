@@ -128,15 +128,16 @@ def trace_settings(
             section, _, key = setting.partition(".")
             values.setdefault(section, {})[key] = value
             source_by_setting[setting] = str(path)
-    names = _environment_names(environ)
-    source_by_setting.update(names)
-    try:
-        from_environment = _GivenEnvironment({name: environ[name] for name in names.values()})()
-    except SettingsError as exc:
-        name = next((n for n in names.values() if n.lower() in str(exc).lower()), "environment")
-        raise ConfigError(name, name, "is not JSON", '["one", "two"]') from exc
-    for section, keys in from_environment.items():
-        values.setdefault(section, {}).update(keys)
+    for setting, name in _environment_names(environ).items():
+        section, _, key = setting.partition(".")
+        try:
+            # One variable at a time: pydantic-settings does not say which one is no JSON.
+            found = _GivenEnvironment({name: environ[name]})()
+        except SettingsError as exc:
+            example = f"{name}={toml_value(example_value(setting))}"
+            raise ConfigError(setting, name, "is not JSON", example) from exc
+        values.setdefault(section, {})[key] = found[section][key]
+        source_by_setting[setting] = name
     try:
         return Settings.model_validate(values), source_by_setting
     except ValidationError as exc:

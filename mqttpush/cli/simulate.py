@@ -16,7 +16,7 @@ from mqttpush.cli.options import ServerOptions, json_option, server_options
 from mqttpush.cli.session import open_app
 from mqttpush.cli.terminal import note, print_json, print_table, run
 from mqttpush.devices import TRANSPORTS, Transport
-from mqttpush.errors import ConfigError
+from mqttpush.errors import ClientError, ConfigError
 from mqttpush.simulator import (
     Simulation,
     SimulationPlan,
@@ -101,25 +101,28 @@ def simulate(
         is_kept=is_kept,
     )
 
-    async def work() -> tuple[SimulationReport, Simulation]:
-        async with open_app(server) as client:
-            simulation = Simulation(plan, client=client)
-            showing = asyncio.create_task(_show_progress(simulation))
-            try:
-                return await simulation.run(), simulation
-            finally:
-                showing.cancel()
-                await asyncio.gather(showing, return_exceptions=True)
-
-    report, simulation = run(work())
+    report, first_refusal = run(_run(plan, server))
     if is_json:
         print_json({**asdict(report), "passed": report.is_passed})
     else:
         _print_report(report)
-    if simulation.first_refusal:
-        note(f"mqttpush: {simulation.first_refusal}")
+    if first_refusal:
+        note(f"mqttpush: {first_refusal}")
     if not report.is_passed:
         raise click.exceptions.Exit(1)
+
+
+async def _run(
+    plan: SimulationPlan, server: ServerOptions
+) -> tuple[SimulationReport, ClientError | None]:
+    async with open_app(server) as client:
+        simulation = Simulation(plan, client=client)
+        showing = asyncio.create_task(_show_progress(simulation))
+        try:
+            return await simulation.run(), simulation.first_refusal
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
 
 
 async def _show_progress(simulation: Simulation) -> None:

@@ -1,0 +1,1 @@
+"""Helpers of the tests: a real server as a process, REST calls, MQTT devices."""

@@ -1,0 +1,65 @@
+"""A device of the tests: paho-mqtt with its own thread, and a queue of what arrived."""
+
+from __future__ import annotations
+
+import json
+import queue
+from types import TracebackType
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+TIMEOUT_S = 20.0
+
+
+class Device:
+    """Connects and subscribes to its own topic on entry; `pushes` holds what came, in order."""
+
+    def __init__(self, mqtt_endpoint: dict[str, Any]) -> None:
+        self.pushes: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._endpoint = mqtt_endpoint
+        self._granted: queue.Queue[bool] = queue.Queue()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=mqtt_endpoint["mqttTopic"],
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self._client.username_pw_set(mqtt_endpoint["username"], mqtt_endpoint["password"])
+        self._client.on_connect = lambda client, *_: client.subscribe(mqtt_endpoint["mqttTopic"])
+        self._client.on_subscribe = lambda _client, _data, _mid, codes, _properties: (
+            self._granted.put(not codes[0].is_failure)
+        )
+        self._client.on_message = self._received
+
+    def __enter__(self) -> Device:
+        self._client.connect(self._endpoint["host"], self._endpoint["portTCP"])
+        self._client.loop_start()
+        assert self._granted.get(timeout=TIMEOUT_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def next_push(self) -> dict[str, Any]:
+        """The next push; fails when none comes in time."""
+        return self.pushes.get(timeout=TIMEOUT_S)
+
+    def pushes_before(self, marker: str) -> list[dict[str, Any]]:
+        """All pushes up to the one whose `marker` is this; pushes keep their order on one link."""
+        before = []
+        while (push := self.next_push()).get("marker") != marker:
+            before.append(push)
+        return before
+
+    def _received(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
+        assert message.topic == self._endpoint["mqttTopic"]
+        assert message.qos == 0
+        self.pushes.put(json.loads(message.payload))
