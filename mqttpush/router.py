@@ -57,8 +57,8 @@ class Router:
     """Applies what was committed: events to clients, changes to the index.
 
     fan_out(handles, payload, conflation_key): send one payload to many. close(handle): end a
-    connection whose right to be there is gone. render_event(event, when_ms): the payload that all
-    clients of a source get. now_ms: the wall clock.
+    connection whose right to be there is gone. is_open(handle): is it still one?
+    render_event(event, when_ms): the payload that all clients of a source get. now_ms: wall clock.
     """
 
     def __init__(
@@ -66,12 +66,14 @@ class Router:
         *,
         fan_out: FanOut,
         close: Callable[[Handle], None],
+        is_open: Callable[[Handle], bool],
         render_event: Callable[[ObjectEvent, int], bytes],
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
         self._fan_out = fan_out
         self._close = close
+        self._is_open = is_open
         self._render_event = render_event
         self._metrics = metrics
         self._now_ms = now_ms
@@ -159,6 +161,8 @@ class Router:
     # --- changes of the index -------------------------------------------------------------
 
     def _client_attached(self, change: ClientAttached) -> None:
+        if not self._is_open(change.handle):
+            return  # gone, or refused because the commit came too late
         owner = change.owner
         live = self._live_by_owner.get(owner)
         if live is None:

@@ -306,7 +306,7 @@ def _check(row: ConnectRow | None, request: ConnectRequest, now_ms: int) -> Conn
     mqtt_topic = row.endpoint.mqtt_topic
     return ConnectAnswer(
         is_known=True,
-        is_admitted=request.client_id == mqtt_topic,
+        is_admitted=request.client_id in (mqtt_topic, ""),  # MQTT 5: the server assigns it
         mqtt_topic=mqtt_topic,
         app_id=row.installation.owner.app_id,
     )

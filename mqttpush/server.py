@@ -1,0 +1,333 @@
+"""Server: builds every object, starts and stops them in order.
+
+Knows no rule of the domain. Start: store, MQTT server, REST. Stop: REST takes no more and ends what
+it has, MQTT clients are told, the store commits what waits. The one loop in behaviour is tied here:
+a CONNECT is checked by a verb, whose commit tells the router about the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from mqttpush import payloads
+from mqttpush.config import Settings
+from mqttpush.credentials import Passwords, SecretMaker
+from mqttpush.demo import make_demo
+from mqttpush.errors import ConfigError
+from mqttpush.metrics import Metrics
+from mqttpush.mqtt.broker import Admitted, Broker, ConnectAttempt, RefusalReason, Refused
+from mqttpush.mqtt.connection import State
+from mqttpush.mqtt.handle import Handle
+from mqttpush.mqtt.listeners import Listeners
+from mqttpush.mqtt.packets import ReasonCode
+from mqttpush.operations import Operations
+from mqttpush.operations.context import Context
+from mqttpush.operations.installations import ConnectAnswer, ConnectRequest
+from mqttpush.rest.app import Application
+from mqttpush.rest.kii.errors import render_error
+from mqttpush.rest.kii.installations import MqttAddress
+from mqttpush.rest.kii.table import kii_routes
+from mqttpush.router import Router
+from mqttpush.store import OnCommit, Store
+from mqttpush.store.sqlite import DSN_PREFIX, MEMORY, open_sqlite
+
+KEY_FILE: Final = "server.key"
+READY_FILE: Final = "server.json"
+_ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
+
+Announce = Callable[[dict[str, object]], None]
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_operations(settings: Settings) -> AsyncIterator[Operations]:
+    """The domain on the store without listeners, for the command line."""
+    async with _open_domain(settings, Metrics(), lambda _: None) as (operations, _):
+        yield operations
+
+
+async def run_server(settings: Settings, *, announce: Announce, with_demo: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then stop within `shutdown.timeout_s`.
+
+    announce: called once when every listener is open. with_demo: make a demo app if the store has
+    no app yet, and announce how to use it. Raises ConfigError before anything is served.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_server(settings) as server:
+        ready: dict[str, object] = {"event": "ready", **server.addresses()}
+        with _ready_file(settings, ready):
+            demo = await make_demo(server.operations) if with_demo else None
+            announce({**ready, "demo": demo} if demo else ready)
+            await stop.wait()
+
+
+@asynccontextmanager
+async def open_server(settings: Settings) -> AsyncIterator[Server]:
+    """A running server; leaving stops it in order."""
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        server = Server(settings, metrics)
+        operations, store = await stack.enter_async_context(
+            _open_domain(settings, metrics, server.router_apply)
+        )
+        server.wire(operations, store)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()
+
+
+class Server:
+    """The objects of one process and the order of their lives."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._http: _HttpServer | None = None
+        self.broker = Broker(
+            settings=settings.mqtt,
+            metrics=metrics,
+            clock=time.monotonic,
+            random=random.SystemRandom(),
+            authenticate=self._authenticate,
+            on_closed=self._on_closed,
+            on_request=self._on_request,
+        )
+        self.listeners = Listeners(settings=settings.mqtt, broker=self.broker)
+        self.router = Router(
+            fan_out=lambda handles, payload, key: self.broker.fan_out(
+                handles, payload, conflation_key=key
+            ),
+            close=lambda handle: self.broker.close(handle, ReasonCode.ADMINISTRATIVE_ACTION),
+            is_open=lambda handle: handle.connection.state is not State.CLOSED,
+            render_event=payloads.render_event,
+            metrics=metrics,
+            now_ms=now_ms,
+        )
+        self.router_apply: OnCommit = self.router.apply
+
+    def wire(self, operations: Operations, store: Store) -> None:
+        """Give the server the domain it serves; the store had to know the router first."""
+        self.operations = operations
+        self._store = store
+        self.application = Application(
+            routes=kii_routes(operations, self._mqtt_address),
+            render_error=render_error,
+            settings=self._settings.http,
+            metrics=self._metrics,
+            check_ready=store.check,
+        )
+
+    async def start(self) -> None:
+        """Open every listener; raises ConfigError, and then none is left open."""
+        sockets = _bind_http(self._settings)
+        try:
+            await self.listeners.start()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        if sockets:
+            self._http = _HttpServer(self.application, self._settings, sockets)
+            await self._http.start()
+
+    async def stop(self) -> None:
+        """Stop accepting, end requests, tell MQTT clients: all within `shutdown.timeout_s`."""
+        timeout_s = self._settings.shutdown.timeout_s
+        if self._http is not None:
+            await self._http.stop()
+        await self.listeners.drain(timeout_s / 2)
+        await self.listeners.stop()
+
+    def addresses(self) -> dict[str, object]:
+        """`http` as a URL, `mqtt_tcp` and its like as host:port, of the open listeners."""
+        found: dict[str, object] = {}
+        if self._http is not None:
+            found["http"] = f"http://{_host_port(*self._http.address)}"
+        for kind, address in self.listeners.addresses.items():
+            found[f"mqtt_{kind}"] = _host_port(*address)
+        return found
+
+    def _mqtt_address(self) -> MqttAddress:
+        settings = self._settings.mqtt
+        host = "" if settings.host in _ANY_ADDRESS else settings.host
+        ports = {kind: port for kind, (_, port) in self.listeners.addresses.items()}
+        return MqttAddress(
+            settings.public_host or host,
+            ports.get("tcp", 0),
+            ports.get("tls", 0),
+            ports.get("ws", 0),
+            ports.get("wss", 0),
+        )
+
+    async def _authenticate(
+        self, attempts: Sequence[ConnectAttempt]
+    ) -> Sequence[Admitted | Refused]:
+        requests = [
+            ConnectRequest(attempt.handle, attempt.client_id, attempt.username, attempt.password)
+            for attempt in attempts
+        ]
+        return [
+            _broker_answer(answer)
+            for answer in await self.operations.installations.connect(requests)
+        ]
+
+    def _on_closed(self, handle: Handle) -> None:
+        self.router.detach(handle)
+
+    def _on_request(self, handle: Handle, mqtt_topic: str, payload: bytes) -> None:
+        """Requests over MQTT are not served yet; the publish was acknowledged as MQTT asks."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that leaves signals to us and says when it is open."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_open = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_open.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _HttpServer:
+    """The REST API's listener: uvicorn inside our loop, on sockets of ours."""
+
+    def __init__(
+        self, application: Application, settings: Settings, sockets: list[socket.socket]
+    ) -> None:
+        self.address: tuple[str, int] = sockets[0].getsockname()[:2]
+        self._sockets = sockets
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                application,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                loop="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=settings.http.max_connections,
+                timeout_keep_alive=settings.http.keep_alive_s,
+                timeout_graceful_shutdown=max(1, int(settings.shutdown.timeout_s / 2)),
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
+        await self._server.is_open.wait()
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+@asynccontextmanager
+async def _open_domain(
+    settings: Settings, metrics: Metrics, on_commit: OnCommit
+) -> AsyncIterator[tuple[Operations, Store]]:
+    passwords = Passwords(settings.security)
+    try:
+        async with open_sqlite(settings.store, metrics=metrics, on_commit=on_commit) as store:
+            context = Context(
+                store=store,
+                now_ms=now_ms,
+                secrets=SecretMaker(source=random.SystemRandom(), server_key=_server_key(settings)),
+                passwords=passwords,
+            )
+            yield Operations.over(context), store
+    finally:
+        passwords.close()
+
+
+def _broker_answer(answer: ConnectAnswer) -> Admitted | Refused:
+    if answer.is_admitted:
+        return Admitted(answer.mqtt_topic, answer.app_id)
+    if answer.is_known:
+        return Refused(RefusalReason.IDENTIFIER_REJECTED)
+    return Refused(RefusalReason.BAD_CREDENTIALS)
+
+
+def _bind_http(settings: Settings) -> list[socket.socket]:
+    host, port = settings.http.host, settings.http.port
+    if port is None:
+        return []
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return [socket.create_server((host, port), family=family, backlog=1024)]
+    except OSError as exc:
+        problem = f"cannot listen on {_host_port(host, port)}: {os.strerror(exc.errno or 0)}"
+        setting = "http.host" if isinstance(exc, socket.gaierror) else "http.port"
+        raise ConfigError(setting, "settings", problem, "port = 0 for any free port") from exc
+
+
+def _data_folder(settings: Settings) -> Path | None:
+    path = settings.store.dsn.removeprefix(DSN_PREFIX)
+    return None if path == MEMORY else Path(path).parent
+
+
+def _server_key(settings: Settings) -> bytes:
+    """The key MQTT passwords derive from: made at the first start, beside the database."""
+    folder = _data_folder(settings)
+    if folder is None:
+        return os.urandom(32)
+    path = folder / KEY_FILE
+    try:
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(32))
+        return path.read_bytes()
+    except FileExistsError:
+        return path.read_bytes()  # another process was quicker
+    except OSError as exc:
+        problem = f"cannot keep the server's key: {exc.strerror}"
+        raise ConfigError("store.dsn", str(path), problem) from exc
+
+
+@contextmanager
+def _ready_file(settings: Settings, ready: dict[str, object]) -> Iterator[None]:
+    """Tells the command line where this server listens, while it does."""
+    folder = _data_folder(settings)
+    if folder is None:
+        yield
+        return
+    path = folder / READY_FILE
+    path.write_text(json.dumps(ready), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
