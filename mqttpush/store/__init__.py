@@ -1,0 +1,218 @@
+"""The store: what must last, written by units of work that commit together.
+
+Owns the interface; `open_store` picks the implementation by the DSN. Knows no rule: a unit brings
+the rules. The one idea: a unit of work is a plain function of a `Transaction`, run in the store's
+thread; all units waiting are committed by one `fsync`, each caller is answered after the commit
+that holds its unit, and what the units `emit` is handed on in commit order before any later commit
+exists. So authentication, authorisation, the write and its events are one atomic step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from mqttpush.models import (
+    App,
+    Committed,
+    DeviceType,
+    Installation,
+    MqttEndpoint,
+    Object,
+    Owner,
+    Principal,
+    Scope,
+    Source,
+    SourceKind,
+    Thing,
+    User,
+)
+
+Result = TypeVar("Result")
+OnCommit = Callable[[Sequence[Committed]], None]
+
+
+class TokenHolder(NamedTuple):
+    """The principal an access token stands for, and who of the two is switched off."""
+
+    principal: Principal
+    is_app_disabled: bool
+    is_principal_disabled: bool
+
+
+class ConnectRow(NamedTuple):
+    """What a CONNECT is checked against."""
+
+    endpoint: MqttEndpoint
+    installation: Installation
+    is_enabled: bool  # neither the app nor the owner is disabled
+
+
+class AppTable(Protocol):
+    """Apps. Deleting one deletes everything in it."""
+
+    def insert(self, app: App) -> None: ...
+    def get(self, app_id: str) -> App | None: ...
+    def get_by_client_id(self, client_id: str) -> App | None: ...
+    def list(self) -> list[App]: ...
+    def delete(self, app_id: str) -> bool: ...
+
+
+class UserTable(Protocol):
+    """Users. Unique within an app: user ID, login name, e-mail address, phone number."""
+
+    def insert(self, user: User) -> None:
+        """Raises AlreadyExists naming the field whose value is taken."""
+
+    def get(self, app_id: str, user_id: str) -> User | None: ...
+    def get_by(self, app_id: str, field: str, value: str) -> User | None:
+        """field: `login_name`, `email_address` or `phone_number`."""
+
+    def delete(self, app_id: str, user_id: str) -> bool: ...
+
+
+class ThingTable(Protocol):
+    """Things and their owners. Unique within an app: thing ID, vendor thing ID."""
+
+    def insert(self, thing: Thing) -> None:
+        """Raises AlreadyExists for a taken vendor thing ID."""
+
+    def get(self, app_id: str, thing_id: str) -> Thing | None: ...
+    def get_by_vendor_id(self, app_id: str, vendor_thing_id: str) -> Thing | None: ...
+    def delete(self, app_id: str, thing_id: str) -> bool: ...
+    def is_owner(self, app_id: str, thing_id: str, subject: str) -> bool: ...
+
+
+class TokenTable(Protocol):
+    """Access tokens, by the SHA-256 of the token."""
+
+    def insert(
+        self, token_hash: bytes, principal: Principal, created_ms: int, expires_ms: int
+    ) -> None: ...
+
+    def holder(self, token_hash: bytes, now_ms: int) -> TokenHolder | None:
+        """Whom the token speaks for; None if it is unknown or expired, or its holder is gone.
+
+        On every request's path: one indexed query.
+        """
+
+    def delete(self, token_hash: bytes) -> bool: ...
+    def delete_of(self, owner: Owner) -> int: ...
+    def delete_expired(self, now_ms: int) -> int: ...
+
+
+class InstallationTable(Protocol):
+    """Installations and the endpoints of those of type MQTT."""
+
+    def insert(self, installation: Installation) -> None: ...
+    def update(self, installation: Installation) -> None:
+        """Write owner and development flag of an existing one."""
+
+    def get(self, app_id: str, installation_id: str) -> Installation | None: ...
+    def get_by_registration(
+        self, app_id: str, device_type: DeviceType, registration_id: str
+    ) -> Installation | None: ...
+
+    def list_of(self, owner: Owner) -> list[Installation]: ...
+    def list_of_app(self, app_id: str) -> list[Installation]: ...
+    def delete(self, installation_id: str) -> bool: ...
+    def insert_endpoint(self, endpoint: MqttEndpoint) -> None: ...
+    def endpoint(self, installation_id: str) -> MqttEndpoint | None: ...
+    def replace_password_hash(self, installation_id: str, password_hash: bytes) -> None: ...
+
+    def connect_rows(self, usernames: Sequence[str]) -> dict[str, ConnectRow]:
+        """What is known of each username, unknown ones left out: one query for all."""
+
+
+class SourceTable(Protocol):
+    """Buckets and topics, and who subscribed to them."""
+
+    def insert(
+        self, kind: SourceKind, scope: Scope, source_id: str, creator: str, now_ms: int
+    ) -> Source:
+        """Raises AlreadyExists."""
+
+    def get(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None: ...
+    def list_of_scope(
+        self, kind: SourceKind, scope: Scope, after_id: str, limit: int
+    ) -> list[Source]:
+        """Sources with an ID greater than `after_id`, in order of ID."""
+
+    def keys_of_scope(self, scope: Scope) -> list[int]: ...
+    def delete(self, source_key: int) -> None: ...
+    def delete_scope(self, scope: Scope) -> None: ...
+
+
+class SubscriptionTable(Protocol):
+    """Subscriptions of users and things to buckets and topics."""
+
+    def insert(self, source_key: int, owner: Owner, now_ms: int) -> bool:
+        """False when it was there already."""
+
+    def contains(self, source_key: int, owner: Owner) -> bool: ...
+    def delete(self, source_key: int, owner: Owner) -> bool: ...
+    def delete_of(self, owner: Owner) -> None: ...
+
+    def sources_of(self, owners: Iterable[Owner]) -> dict[Owner, tuple[int, ...]]:
+        """Source keys each of `owners` is subscribed to: one query for all."""
+
+
+class ObjectTable(Protocol):
+    """JSON objects of buckets."""
+
+    def insert(self, source_key: int, item: Object) -> bool:
+        """False when the ID is taken."""
+
+    def get(self, source_key: int, object_id: str) -> Object | None: ...
+    def replace(self, source_key: int, item: Object) -> None: ...
+    def delete(self, source_key: int, object_id: str) -> bool: ...
+
+    def page(self, source_key: int, after_key: int, limit: int) -> list[tuple[int, Object]]:
+        """(key, object) in order of creation, keys greater than `after_key`."""
+
+
+class Transaction(Protocol):
+    """What a unit of work sees: the tables as of now, its own writes included.
+
+    Only valid inside the unit, in the store's thread. A unit that raises leaves no trace.
+    """
+
+    @property
+    def apps(self) -> AppTable: ...
+    @property
+    def users(self) -> UserTable: ...
+    @property
+    def things(self) -> ThingTable: ...
+    @property
+    def tokens(self) -> TokenTable: ...
+    @property
+    def installations(self) -> InstallationTable: ...
+    @property
+    def sources(self) -> SourceTable: ...
+    @property
+    def subscriptions(self) -> SubscriptionTable: ...
+    @property
+    def objects(self) -> ObjectTable: ...
+
+    def emit(self, committed: Committed) -> None:
+        """Hand this on, in commit order, once the unit is durable."""
+
+
+class Store(Protocol):
+    """A place for everything that must last.
+
+    Both methods raise what the unit raised, StoreUnavailable when the store is away or too slow,
+    LimitReached when too many units wait.
+    """
+
+    async def write(self, unit: Callable[[Transaction], Result]) -> Result:
+        """Run `unit` and return its result after the commit that holds it."""
+
+    async def read(self, unit: Callable[[Transaction], Result]) -> Result:
+        """Run a unit that writes nothing, on the latest commit, beside the writers."""
+
+    async def check(self) -> None:
+        """Raises StoreUnavailable unless the store answers now (readiness)."""
+
+    async def close(self) -> None:
+        """Commit what waits, then close."""

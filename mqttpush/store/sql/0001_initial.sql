@@ -1,0 +1,117 @@
+-- The first schema. Times are milliseconds since the epoch. A subject is 'user:ID', 'thing:ID',
+-- 'group:ID' or 'admin:'. Random 128-bit secrets are kept as SHA-256, passwords as argon2id.
+
+CREATE TABLE apps (
+    app_id              TEXT PRIMARY KEY,
+    name                TEXT NOT NULL,
+    app_key             TEXT NOT NULL,
+    client_id           TEXT NOT NULL UNIQUE,
+    client_secret_hash  BLOB NOT NULL,
+    created_ms          INTEGER NOT NULL,
+    is_disabled         INTEGER NOT NULL DEFAULT 0,
+    is_app_key_checked  INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE users (
+    app_id         TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    user_id        TEXT NOT NULL,
+    created_ms     INTEGER NOT NULL,
+    login_name     TEXT,
+    email_address  TEXT,
+    phone_number   TEXT,
+    password_hash  TEXT,
+    is_disabled    INTEGER NOT NULL DEFAULT 0,
+    fields         TEXT NOT NULL,
+    PRIMARY KEY (app_id, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX users_by_login_name ON users (app_id, login_name) WHERE login_name IS NOT NULL;
+CREATE UNIQUE INDEX users_by_email ON users (app_id, email_address) WHERE email_address IS NOT NULL;
+CREATE UNIQUE INDEX users_by_phone ON users (app_id, phone_number) WHERE phone_number IS NOT NULL;
+
+CREATE TABLE things (
+    app_id           TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    thing_id         TEXT NOT NULL,
+    vendor_thing_id  TEXT NOT NULL,
+    created_ms       INTEGER NOT NULL,
+    password_hash    TEXT NOT NULL,
+    is_disabled      INTEGER NOT NULL DEFAULT 0,
+    fields           TEXT NOT NULL,
+    PRIMARY KEY (app_id, thing_id),
+    UNIQUE (app_id, vendor_thing_id)
+) STRICT, WITHOUT ROWID;
+
+-- Who owns a thing: 'user:ID' or 'group:ID'.
+CREATE TABLE thing_owners (
+    app_id    TEXT NOT NULL,
+    thing_id  TEXT NOT NULL,
+    subject   TEXT NOT NULL,
+    PRIMARY KEY (app_id, thing_id, subject),
+    FOREIGN KEY (app_id, thing_id) REFERENCES things ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX thing_owners_by_subject ON thing_owners (app_id, subject);
+
+CREATE TABLE access_tokens (
+    token_hash    BLOB PRIMARY KEY,
+    app_id        TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    kind          TEXT NOT NULL,
+    principal_id  TEXT NOT NULL,
+    created_ms    INTEGER NOT NULL,
+    expires_ms    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX access_tokens_by_principal ON access_tokens (app_id, kind, principal_id);
+CREATE INDEX access_tokens_by_expiry ON access_tokens (expires_ms)
+    WHERE expires_ms < 9223372036854775807;
+
+CREATE TABLE installations (
+    installation_id  TEXT PRIMARY KEY,
+    app_id           TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    subject          TEXT NOT NULL,
+    device_type      TEXT NOT NULL,
+    registration_id  TEXT NOT NULL,
+    is_development   INTEGER NOT NULL,
+    created_ms       INTEGER NOT NULL,
+    UNIQUE (app_id, device_type, registration_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX installations_by_subject ON installations (app_id, subject);
+
+CREATE TABLE mqtt_endpoints (
+    installation_id  TEXT PRIMARY KEY REFERENCES installations ON DELETE CASCADE,
+    username         TEXT NOT NULL UNIQUE,
+    password_hash    BLOB NOT NULL,
+    mqtt_topic       TEXT NOT NULL UNIQUE,
+    expires_ms       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Buckets and topics. AUTOINCREMENT: a key must never come back, the live index remembers it.
+CREATE TABLE sources (
+    source_key  INTEGER PRIMARY KEY AUTOINCREMENT,
+    app_id      TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    scope       TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    source_id   TEXT NOT NULL,
+    creator     TEXT NOT NULL,
+    created_ms  INTEGER NOT NULL,
+    UNIQUE (app_id, scope, kind, source_id)
+) STRICT;
+
+CREATE TABLE objects (
+    object_key   INTEGER PRIMARY KEY AUTOINCREMENT,
+    source_key   INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
+    object_id    TEXT NOT NULL,
+    version      INTEGER NOT NULL,
+    created_ms   INTEGER NOT NULL,
+    modified_ms  INTEGER NOT NULL,
+    owner        TEXT NOT NULL,
+    data_type    TEXT NOT NULL,
+    document     TEXT NOT NULL,
+    UNIQUE (source_key, object_id)
+) STRICT;
+
+CREATE TABLE subscriptions (
+    source_key  INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
+    app_id      TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    created_ms  INTEGER NOT NULL,
+    PRIMARY KEY (source_key, subject)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX subscriptions_by_subject ON subscriptions (app_id, subject);

@@ -1,0 +1,348 @@
+"""The embedded store: SQLite in WAL mode with `synchronous=FULL`, written by group commit.
+
+Owns the two connections (one writes, one reads beside it), the lanes that batch units onto their
+threads, and what happens when the disk is slow or gone. Knows no table and no rule. The one idea: a
+lane takes everything that waits, runs it in one hop to its thread inside one transaction, and
+answers each caller when that transaction has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, ParamSpec
+
+import aiosqlite
+
+from mqttpush.config import StoreSettings
+from mqttpush.errors import ConfigError, LimitReached, StoreUnavailable
+from mqttpush.metrics import Metrics
+from mqttpush.models import Committed
+from mqttpush.store import OnCommit, Result, Transaction
+from mqttpush.store.migrations import Migration, known_migrations, migrate
+from mqttpush.store.sqlite_tables import (
+    SqliteApps,
+    SqliteInstallations,
+    SqliteObjects,
+    SqliteSources,
+    SqliteSubscriptions,
+    SqliteThings,
+    SqliteTokens,
+    SqliteUsers,
+)
+
+DSN_PREFIX: Final = "sqlite:///"
+MEMORY: Final = ":memory:"
+# Two connections and the command line share the file; a writer waits this long for the lock.
+BUSY_TIMEOUT_S: Final = 5.0
+# More than the distinct statements of sqlite_tables, so each is parsed once.
+CACHED_STATEMENTS: Final = 256
+
+_log = logging.getLogger(__name__)
+
+Unit = Callable[[Transaction], Any]
+Parameters = ParamSpec("Parameters")
+
+
+class SqliteTransaction:
+    """The tables on one connection, and what the running unit has emitted."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.apps = SqliteApps(connection)
+        self.users = SqliteUsers(connection)
+        self.things = SqliteThings(connection)
+        self.tokens = SqliteTokens(connection)
+        self.installations = SqliteInstallations(connection)
+        self.sources = SqliteSources(connection)
+        self.subscriptions = SqliteSubscriptions(connection)
+        self.objects = SqliteObjects(connection)
+        self.emitted: list[Committed] = []
+        self.emit = self.emitted.append
+
+
+class _Connection(aiosqlite.Connection):
+    """aiosqlite with one more verb: run a function of ours in the connection's thread."""
+
+    async def run(
+        self, function: Callable[Parameters, Result], *args: Parameters.args, **_: Parameters.kwargs
+    ) -> Result:
+        result: Result = await self._execute(function, *args)  # type: ignore[no-untyped-call]
+        return result
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        return self._conn
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of one unit."""
+
+    result: object = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    outcomes: list[_Outcome]
+    emitted: list[Committed]
+
+
+class _Lane:
+    """Units waiting for one connection, and the task that runs them in batches."""
+
+    def __init__(
+        self,
+        connection: _Connection,
+        *,
+        begin: str,
+        settings: StoreSettings,
+        on_batch: Callable[[_Batch], None],
+    ) -> None:
+        self._connection = connection
+        self._transaction = SqliteTransaction(connection.raw)
+        self._begin = begin
+        self._settings = settings
+        self._on_batch = on_batch
+        self._pending: deque[tuple[Unit, asyncio.Future[Any]]] = deque()
+        self._wake = asyncio.Event()
+        self._is_stalled = False
+        self._is_closing = False
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._pending)
+
+    def submit(self, unit: Callable[[Transaction], Result]) -> asyncio.Future[Result]:
+        """Queue a unit; the future is answered when its batch has ended."""
+        if self._is_stalled or self._is_closing:
+            problem = "is closing" if self._is_closing else "does not answer in time"
+            raise StoreUnavailable("sqlite", problem)
+        if len(self._pending) >= self._settings.max_queued_writes:
+            raise LimitReached("store.max_queued_writes", retry_after_s=1)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._pending.append((unit, future))
+        self._wake.set()
+        return future
+
+    async def run(self) -> None:
+        """Serve until `close`; never fails because a unit does."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                count = min(len(self._pending), self._settings.max_batch_writes)
+                await self._run_batch([self._pending.popleft() for _ in range(count)])
+            if self._is_closing:
+                return
+
+    def close(self) -> None:
+        """Take no more units; `run` returns when those that wait are done."""
+        self._is_closing = True
+        self._wake.set()
+
+    async def _run_batch(self, batch: list[tuple[Unit, asyncio.Future[Any]]]) -> None:
+        units = [unit for unit, _ in batch]
+        running = asyncio.ensure_future(self._connection.run(self._run_in_thread, units))
+        done, _ = await asyncio.wait([running], timeout=self._settings.commit_timeout_s)
+        if not done:
+            self._stall([future for _, future in batch])
+        try:
+            outcome = await running
+        except sqlite3.Error as exc:
+            self._fail([future for _, future in batch], str(exc))
+            return
+        finally:
+            self._is_stalled = False
+        self._on_batch(outcome)
+        for (_, future), unit_outcome in zip(batch, outcome.outcomes, strict=True):
+            if future.done():
+                continue  # the caller has gone, or was told that the store stalls
+            if unit_outcome.error is not None:
+                future.set_exception(unit_outcome.error)
+            else:
+                future.set_result(unit_outcome.result)
+
+    def _stall(self, running: list[asyncio.Future[Any]]) -> None:
+        """The thread hangs in a system call: tell everybody now, take no more until it is back."""
+        self._is_stalled = True
+        waiting = [future for _, future in self._pending]
+        self._pending.clear()
+        self._fail([*running, *waiting], "does not answer in time")
+
+    def _fail(self, futures: list[asyncio.Future[Any]], problem: str) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_exception(StoreUnavailable("sqlite", problem))
+
+    def _run_in_thread(self, units: Sequence[Unit]) -> _Batch:
+        """One transaction for all units; a unit that raises is undone alone."""
+        execute = self._connection.raw.execute
+        transaction = self._transaction
+        outcomes: list[_Outcome] = []
+        transaction.emitted.clear()
+        execute(self._begin)
+        try:
+            for unit in units:
+                outcomes.append(self._run_unit(unit))
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.raw.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return _Batch(outcomes, transaction.emitted.copy())
+
+    def _run_unit(self, unit: Unit) -> _Outcome:
+        connection = self._connection.raw
+        emitted = self._transaction.emitted
+        emitted_count = len(emitted)
+        connection.execute("SAVEPOINT unit")
+        try:
+            result = unit(self._transaction)
+        except sqlite3.OperationalError:
+            raise  # disk full, I/O error, lock: the whole batch is in doubt
+        except Exception as exc:  # handed to the unit's caller
+            connection.execute("ROLLBACK TO unit")
+            connection.execute("RELEASE unit")
+            del emitted[emitted_count:]
+            return _Outcome(error=exc)
+        connection.execute("RELEASE unit")
+        return _Outcome(result)
+
+
+class SqliteStore:
+    """`Store` on one SQLite file. Build with `open_sqlite`."""
+
+    def __init__(
+        self,
+        *,
+        writer: _Connection,
+        reader: _Connection | None,
+        settings: StoreSettings,
+        metrics: Metrics,
+        on_commit: OnCommit,
+    ) -> None:
+        self._metrics = metrics
+        self._on_commit = on_commit
+        self._writes = _Lane(
+            writer, begin="BEGIN IMMEDIATE", settings=settings, on_batch=self._committed
+        )
+        self._reads = (
+            _Lane(reader, begin="BEGIN", settings=settings, on_batch=lambda _: None)
+            if reader
+            else self._writes
+        )
+        metrics.store_queued_writes.read = lambda: self._writes.pending_count
+
+    async def write(self, unit: Callable[[Transaction], Result]) -> Result:
+        return await self._writes.submit(unit)
+
+    async def read(self, unit: Callable[[Transaction], Result]) -> Result:
+        return await self._reads.submit(unit)
+
+    async def check(self) -> None:
+        await self.write(lambda tx: None)
+        await self.read(lambda tx: None)
+
+    async def run(self) -> None:
+        """Serve both lanes until `close`."""
+        async with asyncio.TaskGroup() as tasks:
+            for lane in {self._writes, self._reads}:
+                tasks.create_task(lane.run(), name="store lane")
+
+    async def close(self) -> None:
+        self._writes.close()
+        self._reads.close()
+
+    def _committed(self, batch: _Batch) -> None:
+        self._metrics.store_commits.value += 1
+        self._metrics.store_writes.value += len(batch.outcomes)
+        if not batch.emitted:
+            return
+        try:
+            self._on_commit(batch.emitted)
+        except Exception:  # the commit stands: its callers are answered all the same
+            self._metrics.routing_failures.value += 1
+            _log.exception("routing of committed events failed")
+
+
+@asynccontextmanager
+async def open_sqlite(
+    settings: StoreSettings,
+    *,
+    metrics: Metrics,
+    on_commit: OnCommit,
+    migrations: list[Migration] | None = None,
+) -> AsyncIterator[SqliteStore]:
+    """Open, migrate and serve the file of `settings.dsn`; commits what waits when left.
+
+    Raises ConfigError for a folder or file that cannot be written, SchemaMismatch for a file of a
+    newer version. migrations: other than the package's own, for tests.
+    """
+    path = settings.dsn.removeprefix(DSN_PREFIX)
+    _prepare_folder(path)
+    writer = await _connect(path, is_reader=False)
+    try:
+        await writer.run(migrate, writer.raw, path, migrations or known_migrations())
+        reader = None if path == MEMORY else await _connect(path, is_reader=True)
+        try:
+            store = SqliteStore(
+                writer=writer,
+                reader=reader,
+                settings=settings,
+                metrics=metrics,
+                on_commit=on_commit,
+            )
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(store.run(), name="store")
+                try:
+                    yield store
+                finally:
+                    await store.close()
+        finally:
+            if reader:
+                await reader.close()
+    finally:
+        await writer.close()
+
+
+def _prepare_folder(path: str) -> None:
+    if path == MEMORY:
+        return
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise _unusable(path, f"cannot make the folder {folder}: {exc.strerror}") from exc
+
+
+async def _connect(path: str, *, is_reader: bool) -> _Connection:
+    def connector() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,  # transactions are begun and ended by the lane
+            cached_statements=CACHED_STATEMENTS,
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA query_only = {int(is_reader)}")
+        return connection
+
+    try:
+        return await _Connection(connector, iter_chunk_size=64)  # type: ignore[return-value]
+    except sqlite3.Error as exc:
+        raise _unusable(path, f"cannot open {path}: {exc}") from exc
+
+
+def _unusable(path: str, problem: str) -> ConfigError:
+    return ConfigError(
+        "store.dsn", DSN_PREFIX + path, problem, 'dsn = "sqlite:////var/lib/mqttpush/mqttpush.db"'
+    )
