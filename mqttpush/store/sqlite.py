@@ -26,22 +26,21 @@ from mqttpush.metrics import Metrics
 from mqttpush.models import Committed
 from mqttpush.store import OnCommit, Result, Transaction
 from mqttpush.store.migrations import Migration, known_migrations, migrate
-from mqttpush.store.sqlite_tables import (
+from mqttpush.store.tables.installations import SqliteInstallations
+from mqttpush.store.tables.objects import SqliteObjects
+from mqttpush.store.tables.principals import (
     SqliteApps,
-    SqliteInstallations,
-    SqliteObjects,
-    SqliteSources,
-    SqliteSubscriptions,
     SqliteThings,
     SqliteTokens,
     SqliteUsers,
 )
+from mqttpush.store.tables.sources import SqliteSources, SqliteSubscriptions
 
 DSN_PREFIX: Final = "sqlite:///"
 MEMORY: Final = ":memory:"
 # Two connections and the command line share the file; a writer waits this long for the lock.
 BUSY_TIMEOUT_S: Final = 5.0
-# More than the distinct statements of sqlite_tables, so each is parsed once.
+# More than the distinct statements of `tables/`, so each is parsed once.
 CACHED_STATEMENTS: Final = 256
 
 _log = logging.getLogger(__name__)

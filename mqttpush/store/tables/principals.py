@@ -1,0 +1,208 @@
+"""Apps, users, things, groups and access tokens.
+
+Owns the SQL of every query; knows no rule, thread or commit. All methods run in the store's thread,
+inside the unit's transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import astuple
+from typing import Any
+
+import orjson
+
+from mqttpush.errors import AlreadyExists
+from mqttpush.models import App, Owner, Principal, PrincipalKind, Thing, User
+from mqttpush.store import TokenHolder
+from mqttpush.store.tables import Table
+
+
+class SqliteApps(Table):
+    _COLUMNS = (
+        "app_id, name, app_key, client_id, client_secret_hash, created_ms, is_disabled,"
+        " is_app_key_checked"
+    )
+
+    def insert(self, app: App) -> None:
+        try:
+            self._execute(
+                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(app)
+            )
+        except sqlite3.IntegrityError as exc:
+            raise AlreadyExists("app", app.app_id) from exc
+
+    def get(self, app_id: str) -> App | None:
+        return self._one("WHERE app_id = ?", app_id)
+
+    def get_by_client_id(self, client_id: str) -> App | None:
+        return self._one("WHERE client_id = ?", client_id)
+
+    def list(self) -> list[App]:
+        rows = self._execute(f"SELECT {self._COLUMNS} FROM apps ORDER BY created_ms, app_id")
+        return [self._app(row) for row in rows]
+
+    def delete(self, app_id: str) -> bool:
+        return self._execute("DELETE FROM apps WHERE app_id = ?", (app_id,)).rowcount > 0
+
+    def _one(self, where: str, value: str) -> App | None:
+        row = self._execute(f"SELECT {self._COLUMNS} FROM apps {where}", (value,)).fetchone()
+        return self._app(row) if row else None
+
+    @staticmethod
+    def _app(row: tuple[str, str, str, str, bytes, int, int, int]) -> App:
+        return App(*row[:6], bool(row[6]), bool(row[7]))
+
+
+class SqliteUsers(Table):
+    _COLUMNS = (
+        "app_id, user_id, created_ms, login_name, email_address, phone_number, password_hash,"
+        " is_disabled, fields"
+    )
+
+    def insert(self, user: User) -> None:
+        try:
+            self._execute(
+                f"INSERT INTO users ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    user.app_id,
+                    user.user_id,
+                    user.created_ms,
+                    user.login_name,
+                    user.email_address,
+                    user.phone_number,
+                    user.password_hash,
+                    user.is_disabled,
+                    orjson.dumps(user.fields).decode(),
+                ),
+            )
+        except sqlite3.IntegrityError as exc:
+            raise self._taken(user, str(exc)) from exc
+
+    def get(self, app_id: str, user_id: str) -> User | None:
+        return self.get_by(app_id, "user_id", user_id)
+
+    def get_by(self, app_id: str, field: str, value: str) -> User | None:
+        assert field in {"user_id", "login_name", "email_address", "phone_number"}
+        row = self._execute(
+            f"SELECT {self._COLUMNS} FROM users WHERE app_id = ? AND {field} = ?", (app_id, value)
+        ).fetchone()
+        if row is None:
+            return None
+        values: list[Any] = [*row[:7], bool(row[7]), orjson.loads(row[8])]
+        return User(*values)
+
+    def delete(self, app_id: str, user_id: str) -> bool:
+        cursor = self._execute(
+            "DELETE FROM users WHERE app_id = ? AND user_id = ?", (app_id, user_id)
+        )
+        return cursor.rowcount > 0
+
+    @staticmethod
+    def _taken(user: User, problem: str) -> AlreadyExists:
+        """SQLite names the columns of the index: `UNIQUE constraint failed: users.app_id, …`."""
+        for field in ("login_name", "email_address", "phone_number"):
+            if field in problem:
+                return AlreadyExists("user", str(getattr(user, field)), field=field)
+        return AlreadyExists("user", user.user_id, field="user_id")
+
+
+class SqliteThings(Table):
+    _COLUMNS = "app_id, thing_id, vendor_thing_id, created_ms, password_hash, is_disabled, fields"
+
+    def insert(self, thing: Thing) -> None:
+        try:
+            self._execute(
+                f"INSERT INTO things ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    thing.app_id,
+                    thing.thing_id,
+                    thing.vendor_thing_id,
+                    thing.created_ms,
+                    thing.password_hash,
+                    thing.is_disabled,
+                    orjson.dumps(thing.fields).decode(),
+                ),
+            )
+        except sqlite3.IntegrityError as exc:
+            raise AlreadyExists("thing", thing.vendor_thing_id, field="vendor_thing_id") from exc
+
+    def get(self, app_id: str, thing_id: str) -> Thing | None:
+        return self._one("thing_id", app_id, thing_id)
+
+    def get_by_vendor_id(self, app_id: str, vendor_thing_id: str) -> Thing | None:
+        return self._one("vendor_thing_id", app_id, vendor_thing_id)
+
+    def delete(self, app_id: str, thing_id: str) -> bool:
+        cursor = self._execute(
+            "DELETE FROM things WHERE app_id = ? AND thing_id = ?", (app_id, thing_id)
+        )
+        return cursor.rowcount > 0
+
+    def is_owner(self, app_id: str, thing_id: str, subject: str) -> bool:
+        row = self._execute(
+            "SELECT 1 FROM thing_owners WHERE app_id = ? AND thing_id = ? AND subject = ?",
+            (app_id, thing_id, subject),
+        ).fetchone()
+        return row is not None
+
+    def _one(self, column: str, app_id: str, value: str) -> Thing | None:
+        row = self._execute(
+            f"SELECT {self._COLUMNS} FROM things WHERE app_id = ? AND {column} = ?",
+            (app_id, value),
+        ).fetchone()
+        if row is None:
+            return None
+        values: list[Any] = [*row[:5], bool(row[5]), orjson.loads(row[6])]
+        return Thing(*values)
+
+
+class SqliteTokens(Table):
+    def insert(
+        self, token_hash: bytes, principal: Principal, created_ms: int, expires_ms: int
+    ) -> None:
+        self._execute(
+            "INSERT INTO access_tokens VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                token_hash,
+                principal.app_id,
+                principal.kind.value,
+                principal.id,
+                created_ms,
+                expires_ms,
+            ),
+        )
+
+    def holder(self, token_hash: bytes, now_ms: int) -> TokenHolder | None:
+        row = self._execute(
+            """
+            SELECT t.app_id, t.kind, t.principal_id, a.is_disabled,
+                   CASE t.kind WHEN 'user' THEN u.is_disabled
+                               WHEN 'thing' THEN h.is_disabled ELSE 0 END
+            FROM access_tokens t
+            JOIN apps a ON a.app_id = t.app_id
+            LEFT JOIN users u
+              ON t.kind = 'user' AND u.app_id = t.app_id AND u.user_id = t.principal_id
+            LEFT JOIN things h
+              ON t.kind = 'thing' AND h.app_id = t.app_id AND h.thing_id = t.principal_id
+            WHERE t.token_hash = ? AND t.expires_ms > ?
+            """,
+            (token_hash, now_ms),
+        ).fetchone()
+        if row is None or row[4] is None:
+            return None
+        principal = Principal(row[0], PrincipalKind(row[1]), row[2])
+        return TokenHolder(principal, bool(row[3]), bool(row[4]))
+
+    def delete(self, token_hash: bytes) -> bool:
+        cursor = self._execute("DELETE FROM access_tokens WHERE token_hash = ?", (token_hash,))
+        return cursor.rowcount > 0
+
+    def delete_of(self, owner: Owner) -> int:
+        return self._execute(
+            "DELETE FROM access_tokens WHERE app_id = ? AND kind = ? AND principal_id = ?",
+            (owner.app_id, owner.kind, owner.id),
+        ).rowcount
+
+    def delete_expired(self, now_ms: int) -> int:
+        return self._execute("DELETE FROM access_tokens WHERE expires_ms <= ?", (now_ms,)).rowcount
