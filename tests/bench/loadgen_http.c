@@ -258,8 +258,8 @@ void http_send(void)
     report_quantiles("answer_ms", batch.took, batch.finished);
     if (batch.failure[0] != '\0')
         report_text("first_failure", batch.failure, strlen(batch.failure));
-    report_end();
     if (batch.keep_answers)
         write_answers(option("out", NULL));
     close_batch();
+    report_end(); /* last: the caller reads the answers as soon as it sees this */
 }
