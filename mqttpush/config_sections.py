@@ -6,9 +6,10 @@ a setting is one `Field`, and the settings file, error messages and documents al
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _empty_is_none(value: object) -> object:
@@ -19,6 +20,16 @@ def _empty_is_none(value: object) -> object:
 ListenerPort = Annotated[
     Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_empty_is_none)
 ]
+
+
+def _check_networks(entries: list[str]) -> list[str]:
+    for entry in entries:
+        ip_network(entry, strict=False)  # ValueError says what is wrong
+    return entries
+
+
+# IP addresses and networks such as 10.0.0.0/8.
+Networks = Annotated[list[str], AfterValidator(_check_networks)]
 
 
 class Section(BaseModel):
@@ -77,18 +88,18 @@ class MqttSettings(Section):
         examples=["mqtt2.example.com:8883"],
     )
     listen_backlog: int = Field(
-        1024,
+        4096,
         ge=1,
         le=65535,
         description="connections the kernel queues before they are accepted",
-        examples=[1024],
+        examples=[4096],
     )
-    proxy_protocol_from: list[str] = Field(
+    proxy_protocol_from: Networks = Field(
         [],
         description="addresses or networks of load balancers that send a PROXY protocol header",
         examples=[["10.0.0.0/8"]],
     )
-    unlimited_addresses: list[str] = Field(
+    unlimited_addresses: Networks = Field(
         ["127.0.0.0/8", "::1/128"],
         description="addresses or networks that no per-address limit applies to",
         examples=[["127.0.0.0/8", "::1/128"]],

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from math import inf
 from typing import Protocol
 
 from mqttpush.config import MqttSettings
-from mqttpush.errors import MqttPushError
 from mqttpush.metrics import Metrics
 from mqttpush.mqtt.admission import Admission
+from mqttpush.mqtt.authentication import (
+    Admitted,
+    Authenticate,
+    AuthenticationQueue,
+    ConnectAttempt,
+    RefusalReason,
+    Refused,
+)
 from mqttpush.mqtt.codec import encode
 from mqttpush.mqtt.connection import (
     ANONYMOUS_CLIENT_ID,
@@ -38,67 +42,21 @@ from mqttpush.mqtt.handle import Handle, Transport
 from mqttpush.mqtt.packets import Connect, Publish, ReasonCode
 from mqttpush.mqtt.wheel import TimerWheel
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "Admitted",
+    "Authenticate",
+    "Broker",
+    "ConnectAttempt",
+    "Handle",
+    "ReasonCode",
+    "RefusalReason",
+    "Refused",
+]
 
 TICK_S = 0.25
 SWEEP_EVERY_TICKS = 40
 # After our last packet a peer has this long to take it before the socket is cut.
 LINGER_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectAttempt:
-    """One CONNECT waiting for authentication; `client_id` is empty if the client has none."""
-
-    handle: Handle
-    client_id: str
-    username: str
-    password: bytes
-    protocol_version: int
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The client may connect; its handle is attached to the router already.
-
-    mqtt_topic: its private topic, empty for an onboarding connection. An empty client ID becomes
-    `mqtt_topic`.
-    """
-
-    mqtt_topic: str
-    app_id: str
-    is_onboarding: bool = False
-
-
-class RefusalReason(Enum):
-    """Why a CONNECT is refused; the value is the MQTT 5 reason code."""
-
-    BAD_CREDENTIALS = ReasonCode.BAD_USER_NAME_OR_PASSWORD
-    IDENTIFIER_REJECTED = ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
-    NOT_AUTHORIZED = ReasonCode.NOT_AUTHORIZED
-    SERVER_UNAVAILABLE = ReasonCode.SERVER_UNAVAILABLE
-    SERVER_BUSY = ReasonCode.SERVER_BUSY
-    BANNED = ReasonCode.BANNED
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The client may not connect."""
-
-    reason: RefusalReason
-
-
-class Authenticate(Protocol):
-    """Checks the CONNECTs that arrived together, and attaches the admitted handles to the router.
-
-    Answers in order. When it raises, all are refused with Server unavailable and none may be
-    attached.
-    """
-
-    async def __call__(
-        self, attempts: Sequence[ConnectAttempt]
-    ) -> Sequence[Admitted | Refused]: ...
 
 
 class RandomSource(Protocol):
@@ -107,9 +65,6 @@ class RandomSource(Protocol):
     def shuffle(self, x: list[Handle]) -> None: ...
 
     def uniform(self, a: float, b: float) -> float: ...
-
-
-_CREDENTIAL_REFUSALS = {RefusalReason.BAD_CREDENTIALS, RefusalReason.IDENTIFIER_REJECTED}
 
 
 class Broker:
@@ -130,7 +85,6 @@ class Broker:
         self._metrics = metrics
         self._clock = clock
         self._random = random
-        self._authenticate = authenticate
         self._on_closed = on_closed
         self._on_request = on_request
         self._loop = asyncio.get_running_loop()
@@ -139,9 +93,9 @@ class Broker:
         self._wheel = TimerWheel(now=clock())
         self._handles: set[Handle] = set()  # every open socket
         self._handle_by_client_id: dict[str, Handle] = {}
-        self._waiting: list[tuple[Handle, ConnectAttempt]] = []
-        self._authentication: asyncio.Task[None] | None = None
-        self._is_authentication_due = False
+        self._queue = AuthenticationQueue(
+            rules=self._rules, authenticate=authenticate, on_answer=self._answer
+        )
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due_at = 0.0
         self._tick_number = 0
@@ -252,6 +206,12 @@ class Broker:
         was_authenticated = bool(handle.connection.client_id)
         self._admission.closed(handle.address, was_authenticated=was_authenticated)
 
+    def end(self, handle: Handle, reason: str) -> None:
+        """The bytes below MQTT are over or broken: write what is left, then close."""
+        if handle.connection.state is not State.CLOSED:
+            handle.connection.abandon()
+            self._close_socket(handle, reason)
+
     def abort(self, handle: Handle, reason: str) -> None:
         """Cut the socket without a word."""
         if handle.connection.state is not State.CLOSED:
@@ -293,9 +253,7 @@ class Broker:
         self._is_draining = True
         if self._tick is not None:
             self._tick.cancel()
-        if self._authentication is not None:
-            self._authentication.cancel()
-            await asyncio.gather(self._authentication, return_exceptions=True)
+        await self._queue.stop()
         for handle in list(self._handles):
             self.abort(handle, "server_shutting_down")
 
@@ -377,48 +335,12 @@ class Broker:
             connect.version,
             handle.address,
         )
-        self._waiting.append((handle, attempt))
-        if self._authentication is None and not self._is_authentication_due:
-            # Not now: the other CONNECTs of this tick belong to the same batch.
-            self._is_authentication_due = True
-            self._loop.call_soon(self._start_authentication)
-
-    def _start_authentication(self) -> None:
-        self._is_authentication_due = False
-        self._authentication = self._loop.create_task(
-            self._authenticate_waiting(), name="mqtt authentication"
-        )
-
-    async def _authenticate_waiting(self) -> None:
-        """One task for all connections; ends when nobody waits."""
-        try:
-            while self._waiting:
-                size = self._rules.settings.max_authenticate_batch
-                batch, self._waiting = self._waiting[:size], self._waiting[size:]
-                attempts = [attempt for _, attempt in batch]
-                answers = await self._ask(attempts)
-                for attempt, answer in zip(attempts, answers, strict=True):
-                    self._answer(attempt, answer)
-        finally:
-            self._authentication = None
-
-    async def _ask(self, attempts: Sequence[ConnectAttempt]) -> Sequence[Admitted | Refused]:
-        try:
-            async with asyncio.timeout(self._rules.settings.authenticate_timeout_s):
-                answers = await self._authenticate(attempts)
-            if len(answers) != len(attempts):
-                raise RuntimeError("the authenticator answered too few or too many")
-            return answers
-        except (MqttPushError, TimeoutError) as exc:
-            logger.warning("CONNECTs refused, authentication is not available: %s", exc)
-        except Exception:
-            logger.exception("CONNECTs refused, authentication failed")
-        return [Refused(RefusalReason.SERVER_UNAVAILABLE)] * len(attempts)  # fail closed
+        self._queue.add(attempt)
 
     def _answer(self, attempt: ConnectAttempt, answer: Admitted | Refused) -> None:
         handle = attempt.handle
         if isinstance(answer, Refused):
-            if answer.reason in _CREDENTIAL_REFUSALS:
+            if answer.reason is RefusalReason.BAD_CREDENTIALS:
                 self._admission.failed(handle.address, attempt.client_id, self._clock())
             self._refuse(handle, answer.reason.value)
             return

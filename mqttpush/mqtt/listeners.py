@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Protocol, cast
 
 from mqttpush.config import MqttSettings
 from mqttpush.errors import ConfigError, ProtocolError
 from mqttpush.mqtt.admission import Networks
 from mqttpush.mqtt.broker import Broker
-from mqttpush.mqtt.handle import Handle
+from mqttpush.mqtt.connection import State
+from mqttpush.mqtt.handle import Handle, Transport
 from mqttpush.mqtt.proxy import parse_proxy_header
+from mqttpush.mqtt.tls import TlsLayer, build_context
+from mqttpush.mqtt.websocket import WebSocketLayer
 
+# TLS handshake, upgrade request (16 KiB at most) and CONNECT: what a stranger may send in all
+# through the layers, which buffer it. Plain TCP is bounded by the packet size.
+MAX_EARLY_BYTES = 65_536
 PORT_SETTINGS = {"tcp": "tcp_port", "tls": "tls_port", "ws": "ws_port", "wss": "wss_port"}
 
 
@@ -32,14 +41,16 @@ class Layer(Protocol):
 class Socket(asyncio.Protocol):
     """One accepted socket and the layers on it."""
 
-    __slots__ = ("_handle", "_kind", "_layer", "_listeners", "_transport")
+    __slots__ = ("_early_bytes", "_handle", "_kind", "_layer", "_listeners", "_transport", "_web")
 
     def __init__(self, listeners: Listeners, kind: str) -> None:
         self._listeners = listeners
         self._kind = kind
         self._transport: asyncio.Transport | None = None
         self._handle: Handle | None = None
-        self._layer: Layer | None = None  # None: bytes are MQTT
+        self._layer: Layer | None = None  # the lowest; None: bytes are MQTT
+        self._web: WebSocketLayer | None = None
+        self._early_bytes = 0
 
     def connection_made(self, base: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", base)  # uvloop's does not inherit from it
@@ -54,16 +65,24 @@ class Socket(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=listeners.settings.write_buffer_bytes)
         if listeners.proxies and listeners.proxies.contains(address):
-            self._layer = ProxyLayer(self)
+            self._layer = ProxyLayer(on_header=self._on_proxy_header, on_end=self._on_end)
             listeners.broker.begin_stage(handle, "connect_timeout_s")
         else:
             self._start()
 
     def data_received(self, data: bytes) -> None:
-        if self._layer is not None:
-            self._layer.receive(data)
-        elif self._handle is not None:
-            self._listeners.broker.receive(self._handle, data)
+        handle = self._handle
+        if handle is None:
+            return
+        if self._layer is None:
+            self._listeners.broker.receive(handle, data)
+            return
+        if handle.connection.state is State.NEW:
+            self._early_bytes += len(data)
+            if self._early_bytes > MAX_EARLY_BYTES:
+                self._listeners.broker.abort(handle, "too_much_before_connect")
+                return
+        self._layer.receive(data)
 
     def pause_writing(self) -> None:
         if self._handle is not None:
@@ -75,12 +94,15 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         handle, self._handle = self._handle, None
+        web, self._web = self._web, None
         self._layer = None
+        self._transport = None
+        if web is not None:
+            web.lost()
         if handle is not None:
             self._listeners.broker.lost(handle)
 
-    def proxied(self, address: str | None, rest: bytes) -> None:
-        """The PROXY header is read; `rest` came after it."""
+    def _on_proxy_header(self, address: str | None, rest: bytes) -> None:
         assert self._handle is not None
         assert self._transport is not None
         self._layer = None
@@ -92,49 +114,108 @@ class Socket(asyncio.Protocol):
         if rest:
             self.data_received(rest)
 
-    def abort(self, reason: str) -> None:
-        """A layer cannot make anything of what the peer sends."""
-        if self._handle is not None:
-            self._listeners.broker.abort(self._handle, reason)
-
     def _start(self) -> None:
-        assert self._handle is not None
-        self._listeners.broker.begin_stage(self._handle, "connect_timeout_s")
+        if self._kind in ("tls", "wss"):
+            self._start_tls()
+        elif self._kind == "ws":
+            assert self._transport is not None
+            self._start_websocket(self._transport)
+        else:
+            self._begin("connect_timeout_s")
+
+    def _start_tls(self) -> None:
+        assert self._transport is not None
+        context = self._listeners.tls_context
+        assert context is not None
+        layer = TlsLayer(context, self._transport, on_data=self._on_plain, on_end=self._on_end)
+        self._layer = layer
+        self._begin("tls_handshake_timeout_s", layer)
+
+    def _start_websocket(self, lower: asyncio.Transport | TlsLayer) -> None:
+        self._web = WebSocketLayer(
+            lower,
+            settings=self._listeners.settings,
+            on_data=self._on_message,
+            on_end=self._on_end,
+        )
+        if self._layer is None:
+            self._layer = self._web
+        self._begin("websocket_handshake_timeout_s")
+
+    def _on_plain(self, data: bytes) -> None:
+        """From the TLS layer."""
+        if self._web is not None:
+            self._web.receive(data)
+        elif data:
+            self._on_message(data)
+        elif self._kind == "wss":
+            assert isinstance(self._layer, TlsLayer)
+            self._start_websocket(self._layer)
+        else:
+            self._begin("connect_timeout_s")
+
+    def _on_message(self, data: bytes) -> None:
+        """MQTT's bytes, from whatever layer is the highest."""
+        if self._handle is None:
+            return
+        if data:
+            self._listeners.broker.receive(self._handle, data)
+        else:
+            self._begin("connect_timeout_s", self._web)
+
+    def _on_end(self, reason: str) -> None:
+        """A layer has nothing more to give."""
+        if self._handle is not None:
+            self._listeners.broker.end(self._handle, reason)
+
+    def _begin(self, setting: str, transport: Transport | None = None) -> None:
+        if self._handle is not None:
+            if transport is not None:
+                self._handle.transport = transport
+            self._listeners.broker.begin_stage(self._handle, setting)
 
 
 class ProxyLayer:
-    """Reads the PROXY header, then takes itself away."""
+    """Reads the PROXY header of a listed peer."""
 
-    __slots__ = ("_buffer", "_socket")
+    __slots__ = ("_buffer", "_on_end", "_on_header")
 
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
+    def __init__(
+        self, *, on_header: Callable[[str | None, bytes], None], on_end: Callable[[str], None]
+    ) -> None:
         self._buffer = b""
+        self._on_header = on_header
+        self._on_end = on_end
 
     def receive(self, data: bytes) -> None:
         self._buffer += data
         try:
             parsed = parse_proxy_header(self._buffer)
         except ProtocolError:
-            self._socket.abort("proxy_header")
+            self._on_end("proxy_header")
             return
         if parsed is not None:
-            address, size = parsed
-            self._socket.proxied(address, self._buffer[size:])
+            address, size_bytes = parsed
+            self._on_header(address, self._buffer[size_bytes:])
 
 
 class Listeners:
     """All listening sockets of the MQTT server."""
 
-    def __init__(self, *, settings: MqttSettings, broker: Broker) -> None:
+    def __init__(self, *, settings: MqttSettings, broker: Broker, data_folder: Path) -> None:
+        """data_folder: where a self-signed certificate is made if none is configured."""
         self.settings = settings
         self.broker = broker
+        self.tls_context: ssl.SSLContext | None = None
+        self._data_folder = data_folder
         self.proxies = Networks(settings.proxy_protocol_from)
         self.addresses: dict[str, tuple[str, int]] = {}
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
         """Listen on every port that is set. Raises `ConfigError`, and then nothing is left open."""
+        if self.settings.tls_port is not None or self.settings.wss_port is not None:
+            self.tls_context = build_context(self.settings, self._data_folder)
         bound: list[tuple[str, socket.socket]] = []
         loop = asyncio.get_running_loop()
         try:
@@ -169,7 +250,12 @@ class Listeners:
         await self.broker.stop()
 
     def reload(self, settings: MqttSettings) -> None:
-        """Take new limits. Ports and hosts stay as they are until a restart."""
+        """Take new limits and certificates; ports and hosts stay as they are until a restart.
+
+        Raises `ConfigError`, and then everything stays as it was.
+        """
+        if self.tls_context is not None:
+            self.tls_context = build_context(settings, self._data_folder)
         self.settings = settings
         self.proxies = Networks(settings.proxy_protocol_from)
         self.broker.reload(settings)
