@@ -113,7 +113,9 @@ class Server:
             on_closed=self._on_closed,
             on_request=self._on_request,
         )
-        self.listeners = Listeners(settings=settings.mqtt, broker=self.broker)
+        self.listeners = Listeners(
+            settings=settings.mqtt, broker=self.broker, data_folder=_data_folder(settings)
+        )
         self.router = Router(
             fan_out=lambda handles, payload, key: self.broker.fan_out(
                 handles, payload, conflation_key=key

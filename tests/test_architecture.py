@@ -20,9 +20,9 @@ MODULE_LINE_LIMIT = 500
 FUNCTION_LINE_LIMIT = 50
 COLUMN_LIMIT = 100
 
-# Inside mqtt/, left to right; the last two alone may touch the outside.
+# Inside mqtt/, these alone may touch the outside.
 MQTT_BANNED = {"asyncio", "socket", "ssl", "time", "random"}
-MQTT_OUTSIDE = {"broker", "listeners", "amqtt_engine"}
+MQTT_OUTSIDE = {"authentication", "broker", "tls", "listeners", "amqtt_engine"}
 # A list with one entry a line, not a function with steps.
 CATALOGUES = {"metrics.py": "__init__"}
 PRAGMA = re.compile(r"\s*# (noqa|type: ignore).*")

@@ -82,7 +82,7 @@ class Broker:
         on_request: Callable[[Handle, str, bytes], None],
     ) -> None:
         self._rules = Rules(settings)
-        self._metrics = metrics
+        self.metrics = metrics
         self._clock = clock
         self._random = random
         self._on_closed = on_closed
@@ -135,7 +135,7 @@ class Broker:
         elif handle.is_paused and self._unsent(handle) > self._rules.settings.max_outbox_bytes:
             reason = "outbox_full"
         if reason:
-            self._metrics.pushes_dropped.add(reason, handle.app_id)
+            self.metrics.pushes_dropped.add(reason, handle.app_id)
             return False
         handle.transport.write(packet)
         return True
@@ -149,6 +149,11 @@ class Broker:
         self._apply(handle, connection.disconnect(reason, server_reference=reference))
 
     # -- for the listeners --
+
+    @property
+    def socket_count(self) -> int:
+        """Open sockets, authenticated or not."""
+        return len(self._handles)
 
     def open(self, transport: Transport, address: str) -> Handle | None:
         """A new socket; None: close it at once, a bound is met. Then call `begin_stage`."""
@@ -283,7 +288,7 @@ class Broker:
                 return
         for event in events:
             if isinstance(event, RequestReceived):
-                self._metrics.mqtt_requests.value += 1
+                self.metrics.mqtt_requests.value += 1
                 self._on_request(handle, event.mqtt_topic, event.payload)
             elif isinstance(event, SubscriptionChanged):
                 self._pushes.refresh(handle)
@@ -304,7 +309,7 @@ class Broker:
 
     def _end(self, handle: Handle, reason: str) -> None:
         """The connection is over, whatever becomes of the socket."""
-        self._metrics.mqtt_disconnects.add(reason)
+        self.metrics.mqtt_disconnects.add(reason)
         self._pushes.drop_all(handle)
         client_id = handle.connection.client_id
         if self._handle_by_client_id.get(client_id) is handle:
@@ -320,7 +325,7 @@ class Broker:
         if self._is_draining:
             reason = ReasonCode.SERVER_SHUTTING_DOWN
         elif self._lag_s * 1000 > self._rules.settings.max_loop_lag_ms:
-            self._metrics.limits_reached.add("mqtt.max_loop_lag_ms")
+            self.metrics.limits_reached.add("mqtt.max_loop_lag_ms")
             reason = ReasonCode.SERVER_BUSY
         else:
             reason = self._admission.check(handle.address, connect.client_id, now)
@@ -356,7 +361,7 @@ class Broker:
         if not answer.is_onboarding:
             self._handle_by_client_id[client_id] = handle
         self._admission.authenticated(handle.address)
-        self._metrics.mqtt_connects.add("accepted")
+        self.metrics.mqtt_connects.add("accepted")
         events = handle.connection.admit(
             client_id=client_id,
             mqtt_topic=answer.mqtt_topic,
@@ -381,7 +386,7 @@ class Broker:
 
     def _refuse(self, handle: Handle, reason: ReasonCode) -> None:
         if handle.connection.state is State.CHECKING:
-            self._metrics.mqtt_connects.add(reason.name.lower())
+            self.metrics.mqtt_connects.add(reason.name.lower())
             self._apply(handle, handle.connection.refuse(reason))
 
     def _on_tick(self) -> None:
@@ -403,14 +408,14 @@ class Broker:
         connection = handle.connection
         if connection.state is not State.OPEN:
             if connection.state is not State.CLOSED:
-                self._metrics.limits_reached.add(f"mqtt.{handle.stage}")
+                self.metrics.limits_reached.add(f"mqtt.{handle.stage}")
             self.abort(handle, handle.stage.removesuffix("_s"))
         elif now >= connection.keep_alive_deadline():  # [MQTT-3.1.2-24]
             self.close(handle, ReasonCode.KEEP_ALIVE_TIMEOUT)
         else:
             unsent_bytes = self._unsent(handle)
             if unsent_bytes >= handle.unsent_bytes:
-                self._metrics.limits_reached.add("mqtt.stall_timeout_s")
+                self.metrics.limits_reached.add("mqtt.stall_timeout_s")
                 self.abort(handle, "stalled")
                 return
             handle.unsent_bytes = unsent_bytes

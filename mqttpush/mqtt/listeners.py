@@ -9,6 +9,7 @@ broker's bounds and deadlines from the first byte on.
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -29,6 +30,9 @@ from mqttpush.mqtt.websocket import WebSocketLayer
 # TLS handshake, upgrade request (16 KiB at most) and CONNECT: what a stranger may send in all
 # through the layers, which buffer it. Plain TCP is bounded by the packet size.
 MAX_EARLY_BYTES = 65_536
+# Below this many free file descriptors a new connection is closed at once; with none left at all,
+# libuv accepts and closes by itself, so no listener spins.
+RESERVED_FILES = 64
 PORT_SETTINGS = {"tcp": "tcp_port", "tls": "tls_port", "ws": "ws_port", "wss": "wss_port"}
 
 
@@ -57,7 +61,9 @@ class Socket(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else ""
         listeners = self._listeners
-        handle = listeners.broker.open(transport, address)
+        handle = None
+        if listeners.may_open():
+            handle = listeners.broker.open(transport, address)
         if handle is None:
             transport.abort()
             return
@@ -202,8 +208,8 @@ class ProxyLayer:
 class Listeners:
     """All listening sockets of the MQTT server."""
 
-    def __init__(self, *, settings: MqttSettings, broker: Broker, data_folder: Path) -> None:
-        """data_folder: where a self-signed certificate is made if none is configured."""
+    def __init__(self, *, settings: MqttSettings, broker: Broker, data_folder: Path | None) -> None:
+        """data_folder: where a self-signed certificate is kept; None: it ends with the process."""
         self.settings = settings
         self.broker = broker
         self.tls_context: ssl.SSLContext | None = None
@@ -238,6 +244,14 @@ class Listeners:
         for kind, sock in bound:
             self.addresses.setdefault(kind, sock.getsockname()[:2])
         self.broker.start()
+
+    def may_open(self) -> bool:
+        """Are files left for one more socket? The last ones belong to the store and the log."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if self.broker.socket_count < files - max(RESERVED_FILES, files // 20):
+            return True
+        self.broker.metrics.limits_reached.add("open_files")
+        return False
 
     async def drain(self, timeout_s: float) -> None:
         """Accept no more and close every connection, within `timeout_s` seconds."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography import x509
@@ -36,8 +37,14 @@ _READ_BYTES = 65_536
 _MINIMUM_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def build_context(settings: MqttSettings, data_folder: Path) -> ssl.SSLContext:
-    """The context of both TLS listeners. Raises `ConfigError` that names the setting."""
+def build_context(settings: MqttSettings, data_folder: Path | None) -> ssl.SSLContext:
+    """The context of both TLS listeners. Raises `ConfigError` that names the setting.
+
+    data_folder: where a self-signed certificate is kept; None: it ends with the process.
+    """
+    if data_folder is None:
+        with TemporaryDirectory(prefix="mqttpush-") as folder:
+            return build_context(settings, Path(folder))
     certificate, key = settings.tls_certificate_file, settings.tls_private_key_file
     if bool(certificate) != bool(key):
         missing = "tls_private_key_file" if certificate else "tls_certificate_file"
