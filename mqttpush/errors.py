@@ -224,3 +224,11 @@ class RequestRefused(ClientError):
         self.retryable = status in (429, 503)
         detail = ": ".join(part for part in (error_code, problem) if part)
         super().__init__(f"{request} was refused with {status} {detail}".rstrip())
+
+
+def first_error(error: BaseException) -> MqttPushError | None:
+    """The first of ours in an exception or in what a task group made of several."""
+    if isinstance(error, BaseExceptionGroup):
+        found = (first_error(each) for each in error.exceptions)
+        return next((each for each in found if each is not None), None)
+    return error if isinstance(error, MqttPushError) else None

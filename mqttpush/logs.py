@@ -98,6 +98,7 @@ def setup_logging(settings: LogSettings) -> None:
 
 def redact(logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
     """Blot out secrets by field name and by shape, and control characters in every value."""
+    event_dict.pop("color_message", None)  # uvicorn's second copy of its text, with colours
     return {
         key: REDACTED
         if is_secret_name(key) and value not in (None, "")

@@ -22,7 +22,7 @@ import orjson
 
 from mqttpush.client import Account, AppClient
 from mqttpush.devices import Device, Transport, tend
-from mqttpush.errors import ClientError, ConfigError, RequestRefused
+from mqttpush.errors import ClientError, ConfigError, RequestRefused, first_error
 
 _Result = TypeVar("_Result")
 
@@ -124,7 +124,7 @@ class Simulation:
             writer = await _retry(self._client.create_pseudo_user)
             self._accounts.append(writer)
             async with self._tended():
-                with _first_error():
+                with _ungrouped():
                     async with asyncio.TaskGroup() as group:
                         for _ in range(self.plan.device_count):
                             group.create_task(self._bring_up())
@@ -311,17 +311,12 @@ async def _retry(request: Callable[[], Awaitable[_Result]]) -> _Result:
 
 
 @contextmanager
-def _first_error() -> Iterator[None]:
-    """The first error of a task group in place of the group."""
+def _ungrouped() -> Iterator[None]:
+    """Our first error of a task group in place of the group."""
     try:
         yield
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if isinstance(error, ClientError):
-            raise error from None
-        raise
+        raise first_error(group) or group from None
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float:

@@ -12,8 +12,10 @@ from mqttpush.errors import (
     AlreadyExists,
     ConfigError,
     MqttPushError,
+    NotFound,
     RequestRefused,
     ServerUnreachable,
+    first_error,
 )
 
 EXIT_FAILED = 1
@@ -73,8 +75,12 @@ class CommandTree(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except MqttPushError as exc:
-            raise (Misconfigured if isinstance(exc, ConfigError) else CommandFailed)(exc) from exc
+        except (MqttPushError, BaseExceptionGroup) as exc:
+            error = first_error(exc)
+            if error is None:
+                raise
+            kind = Misconfigured if isinstance(error, ConfigError) else CommandFailed
+            raise kind(error) from exc
 
 
 @click.group(cls=CommandTree, context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,6 +104,8 @@ def _advice(error: MqttPushError) -> str:
     """What to do next, in one line."""
     if isinstance(error, ServerUnreachable):
         return "Is it running? Start it with `mqttpush serve`, or name another with --url."
+    if isinstance(error, NotFound) and error.noun == "app":
+        return "`mqttpush app list` shows the apps, `mqttpush app create NAME` makes one."
     if isinstance(error, AlreadyExists) and error.noun == "app":
         return "Pick another --app-id, or see `mqttpush app list`."
     if isinstance(error, RequestRefused):

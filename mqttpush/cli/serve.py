@@ -42,4 +42,4 @@ def serve(config_file: Path | None) -> None:
             click.echo(welcome(ready))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_server(settings, announce=announce))
+        runner.run(run_server(settings, announce=announce, with_demo=True))

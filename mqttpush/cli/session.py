@@ -54,13 +54,16 @@ async def open_store(settings: Settings) -> AsyncIterator[Operations]:
 
 
 @asynccontextmanager
-async def open_app(server: ServerOptions) -> AsyncIterator[AppClient]:
-    """A client with the app's public key alone."""
+async def open_app(server: ServerOptions, *, is_any: bool = False) -> AsyncIterator[AppClient]:
+    """A client with the app's public key alone.
+
+    is_any: without --app-id take the oldest app, or make one, where others would have to ask.
+    """
     app_id, app_key = server.app_id, server.app_key
     settings = server.settings()
     if not (app_id and app_key):
         async with open_store(settings) as operations:
-            app = await _pick_app(operations, app_id)
+            app = await _pick_app(operations, app_id, is_any=is_any)
         app_id, app_key = app.app_id, app_key or app.app_key
     url = server.url or server_url(settings)
     async with make_http_client(url) as http:
@@ -122,10 +125,12 @@ def _reachable(url: str) -> str:
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
-async def _pick_app(operations: Operations, app_id: str | None) -> App:
+async def _pick_app(operations: Operations, app_id: str | None, *, is_any: bool = False) -> App:
     if app_id:
         return await operations.apps.get(app_id)
     apps = await operations.apps.list()
+    if is_any:
+        return apps[0] if apps else (await operations.apps.create("simulation")).app
     if not apps:
         raise NotFound("app")
     if len(apps) > 1:

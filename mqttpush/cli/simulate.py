@@ -115,7 +115,7 @@ def simulate(
 async def _run(
     plan: SimulationPlan, server: ServerOptions
 ) -> tuple[SimulationReport, ClientError | None]:
-    async with open_app(server) as client:
+    async with open_app(server, is_any=True) as client:
         simulation = Simulation(plan, client=client)
         showing = asyncio.create_task(_show_progress(simulation))
         try:

@@ -10,19 +10,69 @@ from typing import Any
 LISTENER_NAMES = {
     "http": "REST API",
     "mqtt_tcp": "MQTT",
-    "mqtt_tls": "MQTT over TLS",
-    "mqtt_ws": "MQTT over WebSocket",
-    "mqtt_wss": "MQTT over WebSocket, TLS",
+    "mqtt_tls": "MQTT, TLS",
+    "mqtt_ws": "MQTT, WebSocket",
+    "mqtt_wss": "MQTT, WebSocket, TLS",
 }
 
 
 def welcome(ready: Mapping[str, Any]) -> str:
-    """The text for a `ready` announcement of the server."""
-    return ""
+    """The text for a `ready` announcement of the server; longer when it made a demo app."""
+    lines = ["mqttpush is ready."]
+    lines += [
+        f"  {name:<21} {ready[key]}" for key, name in LISTENER_NAMES.items() if ready.get(key)
+    ]
+    demo = ready.get("demo")
+    if demo and ready.get("http") and ready.get("mqtt_tcp"):
+        lines += _first_steps(demo, str(ready["http"]), str(ready["mqtt_tcp"]))
+    else:
+        lines += [
+            "",
+            "  mqttpush listen --bucket greetings    shows pushes as they arrive",
+            "  mqttpush simulate --devices 100       proves that they do",
+        ]
+    return "\n".join([*lines, "", "Ctrl-C stops the server.", ""])
 
 
-def _quoted(text: str) -> str:
-    return shlex.quote(text)
-
-
-PYTHON = sys.executable
+def _first_steps(demo: Mapping[str, str], url: str, mqtt_tcp: str) -> list[str]:
+    host, _, port = mqtt_tcp.rpartition(":")
+    topic, username, password = demo["mqttTopic"], demo["username"], demo["password"]
+    subscribe = (
+        f"mosquitto_sub -V mqttv311 -h {shlex.quote(host.strip('[]'))} -p {port} -i {topic} \\\n"
+        f"  -u {shlex.quote(username)} -P {shlex.quote(password)} -t {topic}"
+    )
+    paho = f"""\
+{shlex.quote(sys.executable)} -u - <<'EOF'
+import paho.mqtt.client as mqtt
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id={topic!r})
+client.username_pw_set({username!r}, {password!r})
+client.on_connect = lambda client, *_: client.subscribe({topic!r})
+client.on_message = lambda client, _, message: print(message.payload.decode())
+client.connect({host.strip("[]")!r}, {port})
+client.loop_forever()
+EOF"""
+    write = (
+        f"curl -i {url}/api/apps/{demo['appID']}/buckets/{demo['bucketID']}/objects \\\n"
+        f"  -H 'Authorization: Bearer {demo['accessToken']}' \\\n"
+        "  -H 'Content-Type: application/json' -d '{\"text\": \"hello\"}'"
+    )
+    return [
+        "",
+        f"A first start: the app {demo['appID']} was made, with a user who hears its bucket"
+        f" {demo['bucketID']}.",
+        "Receive his pushes in a second terminal, with either of these (not both at once: it is",
+        "one device, and the newer link replaces the older):",
+        "",
+        subscribe,
+        "",
+        paho,
+        "",
+        "Write an object in a third terminal, and see the push arrive in the second:",
+        "",
+        write,
+        "",
+        "The app's administrator, shown this once (mqttpush commands on this machine need no"
+        " secret):",
+        f"  clientID      {demo['clientID']}",
+        f"  clientSecret  {demo['clientSecret']}",
+    ]
