@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from mqttpush.config_sections import (
     HttpSettings,
+    LimitSettings,
     LogSettings,
     MqttSettings,
     Section,
@@ -36,6 +37,7 @@ from mqttpush.errors import ConfigError
 
 __all__ = [
     "HttpSettings",
+    "LimitSettings",
     "LogSettings",
     "MqttSettings",
     "Section",
@@ -78,6 +80,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = MqttSettings()
     store: StoreSettings = StoreSettings()
     security: SecuritySettings = SecuritySettings()
+    limits: LimitSettings = LimitSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     log: LogSettings = LogSettings()
 

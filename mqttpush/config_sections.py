@@ -312,6 +312,21 @@ class SecuritySettings(Section):
     )
 
 
+class LimitSettings(Section):
+    """Bounds of what one app, bucket or owner may hold."""
+
+    max_mqtt_installations_per_owner: int = Field(
+        16, ge=1, le=1000, description="MQTT installations of one user or thing"
+    )
+    max_filters_per_bucket: int = Field(
+        100, ge=0, le=1000, description="named filters of one bucket"
+    )
+    max_filters_per_owner: int = Field(
+        10, ge=0, le=1000, description="named filters one user or thing may make in a bucket"
+    )
+    max_group_members: int = Field(1000, ge=1, le=100_000, description="members of one group")
+
+
 class ShutdownSettings(Section):
     """How the server stops."""
 

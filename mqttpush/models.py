@@ -145,6 +145,22 @@ class Thing:
         return f"thing:{self.thing_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Users who share a scope; the owner is one of the members."""
+
+    app_id: str
+    group_id: str
+    name: str
+    owner_user_id: str
+    created_ms: int
+    modified_ms: int
+
+    @property
+    def subject(self) -> str:
+        return f"group:{self.group_id}"
+
+
 # --- scopes and sources ---------------------------------------------------------------------
 
 
@@ -192,11 +208,12 @@ class SourceKind(StrEnum):
 
     BUCKET = "bucket"
     TOPIC = "topic"
+    FILTER = "filter"  # a part of a bucket's events; its ID is `{bucketID}/{filterID}`
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A bucket or a topic.
+    """A bucket, a topic or a named filter of a bucket.
 
     key: the store's number of it, unique over all apps and never used again; the router's index
     and every foreign key use it. creator: subject of who made it.
@@ -219,6 +236,31 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """A named filter: lets through events of these types whose object matches the clause.
+
+    event_types: empty for all. clause: a query clause of spec kii 4.4; `all` matches any object.
+    """
+
+    source: Source
+    event_types: frozenset[str]
+    clause: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.source.id.partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class AclEntry:
+    """A change to the default rights: `subject` was granted `verb`, or it was taken away."""
+
+    verb: str
+    subject: str
+    is_granted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Object:
     """A JSON object of a bucket. `document` holds the app's own fields only.
 
@@ -232,6 +274,20 @@ class Object:
     owner: str
     data_type: str
     document: str  # compact JSON, as stored
+
+
+class ObjectQuery(NamedTuple):
+    """Which objects of a bucket. clause: spec kii 4.4. order_by: a field, or None for creation.
+
+    A page goes on from `after_key` in order of creation, from `offset` in any other.
+    """
+
+    clause: object
+    limit: int
+    order_by: object = None
+    is_descending: bool = False
+    after_key: int = 0
+    offset: int = 0
 
 
 # --- installations --------------------------------------------------------------------------
@@ -289,13 +345,17 @@ class ObjectEventType(StrEnum):
 
 
 class ObjectEvent(NamedTuple):
-    """One committed change in a bucket."""
+    """One committed change in a bucket.
+
+    sender: a subject. filter_keys: keys of the named filters that let it through.
+    """
 
     type: ObjectEventType
     source: Source
     object_id: str
     modified_ms: int
-    sender: str  # subject
+    sender: str
+    filter_keys: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

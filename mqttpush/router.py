@@ -123,7 +123,12 @@ class Router:
 
     def _object_event(self, event: ObjectEvent) -> None:
         self._metrics.events_routed.add(event.type.value)
-        handles = self._handles_of(event.source.key)
+        handles: Iterable[Handle] = self._handles_of(event.source.key)
+        if event.filter_keys:
+            # Who hears the bucket and a filter of it, or two filters, hears the event once.
+            handles = dict.fromkeys(handles)
+            for filter_key in event.filter_keys:
+                handles.update(dict.fromkeys(self._handles_of(filter_key)))
         if handles:
             payload = self._render_event(event, self._now_ms())
             self._fan_out(handles, payload, f"{event.source.key}/{event.object_id}")

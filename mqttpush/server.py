@@ -265,6 +265,7 @@ async def _open_domain(
                 now_ms=now_ms,
                 secrets=SecretMaker(source=random.SystemRandom(), server_key=_server_key(settings)),
                 passwords=passwords,
+                limits=settings.limits,
             )
             yield Operations.over(context), store
     finally:

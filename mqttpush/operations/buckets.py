@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from mqttpush.access import Verb, allows, require
+from mqttpush.access import Verb, allows, require, resource_of
 from mqttpush.errors import AlreadyExists, InvalidRequest, NotFound, VersionConflict
 from mqttpush.models import (
     Credentials,
@@ -15,6 +15,7 @@ from mqttpush.models import (
     Object,
     ObjectEvent,
     ObjectEventType,
+    ObjectQuery,
     Principal,
     Scope,
     Source,
@@ -22,6 +23,7 @@ from mqttpush.models import (
     SourceRemoved,
 )
 from mqttpush.operations.context import Context, ScopeReference, resolve_scope
+from mqttpush.operations.filters import matching_filters
 from mqttpush.store import Transaction
 
 DOCUMENT_LIMIT_CHARACTERS: Final = 65_534  # spec kii 12
@@ -55,10 +57,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPage:
-    """A part of a bucket. next_key: where the next page starts, None at the end."""
+    """A part of a bucket. last_key: of the last object, if more follow; None at the end."""
 
     items: list[Object]
-    next_key: int | None
+    last_key: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class Buckets:
             require(tx, place.principal, Verb.WRITE_OBJECT, place.scope, bucket, existing)
             _check(existing, bucket, replace(condition, must_be_absent=False))
             tx.objects.delete(bucket.key, object_id)
+            tx.acl.delete_resource(place.scope.app_id, resource_of(place.scope, bucket, existing))
             self._emit(place, ObjectEventType.DELETED, bucket, existing)
 
         await self._context.store.write(unit)
@@ -196,19 +199,18 @@ class Buckets:
         credentials: Credentials,
         scope: ScopeReference,
         bucket_id: str,
-        *,
-        after_key: int,
-        limit: int,
+        query: ObjectQuery,
     ) -> ObjectPage:
-        """All objects in order of creation, from after `after_key`, at most `limit`."""
+        """Objects that match, at most `query.limit`; raises InvalidRequest for a bad clause."""
 
         def unit(tx: Transaction) -> ObjectPage:
             place = self._enter(tx, credentials, scope, bucket_id)
             bucket = self._existing_bucket(place, bucket_id)
             require(tx, place.principal, Verb.QUERY_OBJECTS, place.scope, bucket)
-            rows = tx.objects.page(bucket.key, after_key, limit + 1)
-            next_key = rows[limit - 1][0] if len(rows) > limit else None
-            return ObjectPage([item for _, item in rows[:limit]], next_key)
+            # One more than asked for says whether there is a next page.
+            rows = tx.objects.query(bucket.key, query._replace(limit=query.limit + 1))
+            last_key = rows[query.limit - 1][0] if len(rows) > query.limit else None
+            return ObjectPage([item for _, item in rows[: query.limit]], last_key)
 
         return await self._context.store.read(unit)
 
@@ -233,14 +235,12 @@ class Buckets:
             place = self._enter(tx, credentials, scope, bucket_id)
             bucket = self._existing_bucket(place, bucket_id)
             require(tx, place.principal, Verb.DROP_BUCKET, place.scope, bucket)
-            now_ms = self._context.now_ms()
-            tx.emit(
-                ObjectEvent(
-                    ObjectEventType.BUCKET_DELETED, bucket, "", now_ms, place.principal.subject
-                )
-            )
-            tx.sources.delete(bucket.key)
-            tx.emit(SourceRemoved(bucket.key))
+            filters = tx.sources.filters(bucket.key)
+            self._emit(place, ObjectEventType.BUCKET_DELETED, bucket, None)
+            tx.acl.delete_resource(place.scope.app_id, bucket.path)
+            for key in (bucket.key, *(each.source.key for each in filters)):
+                tx.sources.delete(key)
+                tx.emit(SourceRemoved(key))
 
         await self._context.store.write(unit)
 
@@ -301,10 +301,17 @@ class Buckets:
         self._emit(place, ObjectEventType.UPDATED, bucket, item)
         return item
 
-    @staticmethod
-    def _emit(place: _Place, type_: ObjectEventType, bucket: Source, item: Object) -> None:
+    def _emit(
+        self, place: _Place, event_type: ObjectEventType, bucket: Source, item: Object | None
+    ) -> None:
+        """item: None for an event of the bucket itself."""
         event = ObjectEvent(
-            type_, bucket, item.object_id, item.modified_ms, place.principal.subject
+            event_type,
+            bucket,
+            item.object_id if item else "",
+            item.modified_ms if item else self._context.now_ms(),
+            place.principal.subject,
+            matching_filters(place.tx, bucket, event_type, item),
         )
         place.tx.emit(event)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mqttpush import credentials as checks
 from mqttpush.access import refusal
+from mqttpush.config import LimitSettings
 from mqttpush.credentials import Passwords, SecretMaker
 from mqttpush.errors import NotFound
 from mqttpush.models import (
@@ -32,6 +33,7 @@ class Context:
     now_ms: Callable[[], int]
     secrets: SecretMaker
     passwords: Passwords
+    limits: LimitSettings
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""
@@ -114,7 +116,10 @@ def resolve_scope(tx: Transaction, principal: Principal, reference: ScopeReferen
     elif reference.type is ScopeType.THING:
         owner = resolve_thing(tx, principal, reference.owner)
     else:
-        raise NotFound("group", reference.owner.value, app_id=principal.app_id)
+        group_id = reference.owner.value
+        if tx.groups.get(principal.app_id, group_id) is None:
+            raise NotFound("group", group_id, app_id=principal.app_id)
+        return Scope(principal.app_id, reference.type, group_id)
     return Scope(principal.app_id, reference.type, owner.id)
 
 

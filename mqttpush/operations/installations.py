@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import may_connect, secret_hash
-from mqttpush.errors import InvalidRequest, NotFound
+from mqttpush.errors import InvalidRequest, LimitReached, NotFound
 from mqttpush.models import (
     ClientAttached,
     Credentials,
@@ -25,6 +26,12 @@ from mqttpush.models import (
 )
 from mqttpush.operations.context import Context, Reference, resolve_owner
 from mqttpush.store import ConnectRow, Transaction
+
+_MQTT: Final = DeviceType.MQTT
+# The server names an MQTT installation with a UUID; a client's own name must not look like one.
+_UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_SERVER_MADE: Final = re.compile(_UUID)
+_CLIENT_MADE: Final = re.compile(rf"(?!{_UUID}$)[A-Za-z0-9_.-]{{1,64}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +182,7 @@ class Installations:
                 for request, answer in zip(requests, answers, strict=True)
                 if answer.is_admitted
             ]
-            sources = tx.subscriptions.sources_of({i.owner for _, i in admitted})
+            sources = tx.subscriptions.heard_by({i.owner for _, i in admitted})
             for request, installation in admitted:
                 attached = ClientAttached(
                     request.handle,
@@ -217,15 +224,14 @@ class Installations:
         self, tx: Transaction, owner: Owner, draft: InstallationDraft
     ) -> Installation:
         context = self._context
-        if draft.registration_id is not None:
-            raise InvalidRequest(
-                "must be left out for MQTT; the server makes one",
-                field="installationRegistrationID",
-            )
-        for existing in tx.installations.list_of(owner):
-            if existing.device_type is DeviceType.MQTT:
-                return self._update(tx, existing, owner, draft)
-        installation = self._insert(tx, owner, draft, context.secrets.uuid())
+        own = [each for each in tx.installations.list_of(owner) if each.device_type == _MQTT]
+        existing = self._existing_mqtt(tx, owner, own, draft.registration_id)
+        if existing is not None:
+            return self._update(tx, existing, owner, draft)
+        if len(own) >= context.limits.max_mqtt_installations_per_owner:
+            raise LimitReached("limits.max_mqtt_installations_per_owner")
+        registration_id = draft.registration_id or context.secrets.uuid()
+        installation = self._insert(tx, owner, draft, registration_id)
         mqtt_topic = context.secrets.mqtt_topic()
         password = context.secrets.mqtt_password(installation.installation_id, mqtt_topic)
         tx.installations.insert_endpoint(
@@ -237,6 +243,29 @@ class Installations:
             )
         )
         return installation
+
+    @staticmethod
+    def _existing_mqtt(
+        tx: Transaction, owner: Owner, own: list[Installation], registration_id: str | None
+    ) -> Installation | None:
+        """The one the server named, or (an extension) the one the client named.
+
+        Two browsers of one user that name themselves do not displace each other. A name somebody
+        else uses is refused: it must not lead to his credentials.
+        """
+        if registration_id is None:
+            return next(
+                (each for each in own if _SERVER_MADE.fullmatch(each.registration_id)), None
+            )
+        if not _CLIENT_MADE.fullmatch(registration_id):
+            raise InvalidRequest(
+                "must be 1 to 64 of A-Z a-z 0-9 _ . - and no UUID",
+                field="installationRegistrationID",
+            )
+        named = tx.installations.get_by_registration(owner.app_id, _MQTT, registration_id)
+        if named is not None and named.owner != owner:
+            raise InvalidRequest("is in use", field="installationRegistrationID")
+        return named
 
     def _install_phone(
         self, tx: Transaction, owner: Owner, draft: InstallationDraft

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mqttpush.access import HEARING_VERB, Verb, allows, owns_scope, refusal, require
+from mqttpush.access import HEARING_VERB, Verb, allows, may_hear, owns_scope, refusal, require
 from mqttpush.errors import AlreadyExists, NotFound
 from mqttpush.models import (
     Credentials,
@@ -31,7 +31,17 @@ from mqttpush.operations.context import (
 from mqttpush.store import Transaction
 
 # A missing bucket is told as a missing filter (spec kii 5); a topic by its own name.
-_MISSING_NOUN: Final = {SourceKind.BUCKET: "filter", SourceKind.TOPIC: "topic"}
+_MISSING_NOUN: Final = {
+    SourceKind.BUCKET: "filter",
+    SourceKind.FILTER: "filter",
+    SourceKind.TOPIC: "topic",
+}
+
+_RULING_VERB: Final = {
+    SourceKind.BUCKET: Verb.CHANGE_BUCKET_ACL,
+    SourceKind.FILTER: Verb.CHANGE_BUCKET_ACL,
+    SourceKind.TOPIC: Verb.CHANGE_TOPIC,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,14 @@ class _Place:
     subscriber: Owner
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriberPage:
+    """Subjects of some subscribers. next_after: where to go on, None at the end."""
+
+    subjects: list[str]
+    next_after: str | None
+
+
 class Subscriptions:
     """Who hears which bucket or topic."""
 
@@ -73,8 +91,8 @@ class Subscriptions:
             source = place.source
             if source is None:
                 source = self._make_bucket(place, reference)
-            verb = HEARING_VERB[source.kind]
-            require(tx, subscriber, verb, place.scope, source)
+            if not may_hear(tx, subscriber, source):
+                raise refusal(subscriber, HEARING_VERB[source.kind])
             now_ms = self._context.now_ms()
             if not tx.subscriptions.insert(source.key, place.subscriber, now_ms):
                 raise AlreadyExists(
@@ -106,6 +124,47 @@ class Subscriptions:
             tx.emit(SubscriptionRemoved(source.key, place.subscriber))
 
         await self._context.store.write(unit)
+
+    async def list_of(
+        self, credentials: Credentials, kind: PrincipalKind, subscriber: Reference
+    ) -> list[Source]:
+        """What a user or thing is subscribed to (an extension); for him and the admin."""
+
+        def unit(tx: Transaction) -> list[Source]:
+            principal = self._context.authenticate(tx, credentials)
+            owner = resolve_owner(tx, principal, kind, subscriber)
+            _require_subscriber_right(tx, principal, owner)
+            return tx.subscriptions.list_of(owner)
+
+        return await self._context.store.read(unit)
+
+    async def list_subscribers(
+        self,
+        credentials: Credentials,
+        kind: SourceKind,
+        scope: ScopeReference,
+        source_id: str,
+        *,
+        after: str,
+        limit: int,
+    ) -> SubscriberPage:
+        """Who is subscribed (an extension); for who may change the source's access rules."""
+
+        def unit(tx: Transaction) -> SubscriberPage:
+            principal = self._context.authenticate(tx, credentials)
+            place = resolve_scope(tx, principal, scope)
+            source = tx.sources.get(kind, place, source_id)
+            ruled = source
+            if kind is SourceKind.FILTER:
+                ruled = tx.sources.get(SourceKind.BUCKET, place, source_id.partition("/")[0])
+            require(tx, principal, _RULING_VERB[kind], place, ruled)
+            if source is None:
+                raise NotFound(_MISSING_NOUN[kind], source_id, scope=place)
+            subjects = tx.subscriptions.page_of_source(source.key, after, limit + 1)
+            next_after = subjects[limit - 1] if len(subjects) > limit else None
+            return SubscriberPage(subjects[:limit], next_after)
+
+        return await self._context.store.read(unit)
 
     def _enter(
         self, tx: Transaction, credentials: Credentials, reference: SubscriptionReference

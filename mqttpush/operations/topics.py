@@ -55,7 +55,8 @@ class Topics:
             principal = self._context.authenticate(tx, credentials)
             place = resolve_scope(tx, principal, scope)
             topic = existing_topic(tx, principal, place, topic_id)
-            require(tx, principal, Verb.CHANGE, place, topic)
+            require(tx, principal, Verb.CHANGE_TOPIC, place, topic)
+            tx.acl.delete_resource(place.app_id, topic.path)
             tx.sources.delete(topic.key)
             tx.emit(SourceRemoved(topic.key))
 

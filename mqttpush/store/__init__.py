@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from mqttpush.models import (
+    AclEntry,
     App,
     Committed,
     DeviceType,
+    Filter,
+    Group,
     Installation,
     MqttEndpoint,
     Object,
+    ObjectQuery,
     Owner,
     Principal,
     Scope,
@@ -68,6 +72,9 @@ class UserTable(Protocol):
     def get_by(self, app_id: str, field: str, value: str) -> User | None:
         """field: `login_name`, `email_address` or `phone_number`."""
 
+    def update(self, user: User) -> None:
+        """Write everything but the IDs; raises AlreadyExists as `insert` does."""
+
     def delete(self, app_id: str, user_id: str) -> bool: ...
 
 
@@ -80,7 +87,52 @@ class ThingTable(Protocol):
     def get(self, app_id: str, thing_id: str) -> Thing | None: ...
     def get_by_vendor_id(self, app_id: str, vendor_thing_id: str) -> Thing | None: ...
     def delete(self, app_id: str, thing_id: str) -> bool: ...
-    def is_owner(self, app_id: str, thing_id: str, subject: str) -> bool: ...
+    def update(self, thing: Thing) -> None:
+        """Write everything but the IDs."""
+
+    def owners(self, app_id: str, thing_id: str) -> list[str]:
+        """Subjects: `user:ID`, `group:ID`."""
+
+    def owned_by(self, app_id: str, subject: str) -> list[str]:
+        """Thing IDs."""
+
+    def add_owner(self, app_id: str, thing_id: str, subject: str) -> bool: ...
+    def remove_owner(self, app_id: str, thing_id: str, subject: str) -> bool: ...
+
+
+class GroupTable(Protocol):
+    """Groups and their members; the owner is a member."""
+
+    def insert(self, group: Group) -> None:
+        """Raises AlreadyExists."""
+
+    def update(self, group: Group) -> None:
+        """Write name, owner and time of an existing one."""
+
+    def get(self, app_id: str, group_id: str) -> Group | None: ...
+    def delete(self, app_id: str, group_id: str) -> bool: ...
+    def list_of_member(self, app_id: str, user_id: str) -> list[Group]: ...
+    def list_of_owner(self, app_id: str, user_id: str) -> list[Group]: ...
+    def members(self, app_id: str, group_id: str) -> list[str]: ...
+    def is_member(self, app_id: str, group_id: str, user_id: str) -> bool: ...
+    def add_member(self, app_id: str, group_id: str, user_id: str) -> bool: ...
+    def remove_member(self, app_id: str, group_id: str, user_id: str) -> bool: ...
+    def remove_user(self, app_id: str, user_id: str) -> None:
+        """Out of all groups."""
+
+
+class AclTable(Protocol):
+    """Changes to default rights. resource: a URI without its scheme, `` for the app's scope."""
+
+    def entries(self, app_id: str, resource: str, verb: str) -> dict[str, bool]:
+        """Subject -> was it granted (else taken away)? On most requests' path: one look-up."""
+
+    def put(self, app_id: str, resource: str, entry: AclEntry) -> None: ...
+    def delete(self, app_id: str, resource: str, verb: str, subject: str) -> None: ...
+    def delete_resource(self, app_id: str, resource: str) -> None:
+        """All entries of the resource and of what lies below it."""
+
+    def delete_subject(self, app_id: str, subject: str) -> None: ...
 
 
 class TokenTable(Protocol):
@@ -138,23 +190,43 @@ class SourceTable(Protocol):
     ) -> list[Source]:
         """Sources with an ID greater than `after_id`, in order of ID."""
 
+    def list_by_key(self, source_keys: Iterable[int]) -> list[Source]: ...
     def keys_of_scope(self, scope: Scope) -> list[int]: ...
     def delete(self, source_key: int) -> None: ...
     def delete_scope(self, scope: Scope) -> None: ...
+    def insert_filter(self, item: Filter, bucket_key: int) -> None:
+        """Add what the source of kind filter lets through."""
+
+    def replace_filter(self, item: Filter) -> None: ...
+    def filters(self, bucket_key: int) -> list[Filter]:
+        """Named filters of a bucket. On the path of every object write: one look-up."""
 
 
 class SubscriptionTable(Protocol):
-    """Subscriptions of users and things to buckets and topics."""
+    """Subscriptions of users and things to buckets, topics and named filters.
+
+    A subscription lives while its owner may not hear the source, but then it is not *heard*.
+    """
 
     def insert(self, source_key: int, owner: Owner, now_ms: int) -> bool:
-        """False when it was there already."""
+        """A heard one; False when it was there already."""
 
     def contains(self, source_key: int, owner: Owner) -> bool: ...
     def delete(self, source_key: int, owner: Owner) -> bool: ...
     def delete_of(self, owner: Owner) -> None: ...
+    def set_heard(self, source_key: int, owner: Owner, is_heard: bool) -> bool:
+        """False if it was so already."""
 
-    def sources_of(self, owners: Iterable[Owner]) -> dict[Owner, tuple[int, ...]]:
-        """Source keys each of `owners` is subscribed to: one query for all."""
+    def list_of(self, owner: Owner) -> list[Source]:
+        """What the owner is subscribed to, heard or not."""
+
+    def page_of_source(self, source_key: int, after: str, limit: int) -> list[str]:
+        """Subjects greater than `after`, in order."""
+
+    def subjects_of_source(self, source_key: int) -> list[str]: ...
+
+    def heard_by(self, owners: Iterable[Owner]) -> dict[Owner, tuple[int, ...]]:
+        """Source keys that each of `owners` hears: one query for all."""
 
 
 class ObjectTable(Protocol):
@@ -167,8 +239,11 @@ class ObjectTable(Protocol):
     def replace(self, source_key: int, item: Object) -> None: ...
     def delete(self, source_key: int, object_id: str) -> bool: ...
 
-    def page(self, source_key: int, after_key: int, limit: int) -> list[tuple[int, Object]]:
-        """(key, object) in order of creation, keys greater than `after_key`."""
+    def query(self, source_key: int, query: ObjectQuery) -> list[tuple[int, Object]]:
+        """(key, object) of those that match; raises InvalidRequest for a bad clause."""
+
+    def matches(self, item: Object, clause: object) -> bool:
+        """Would `query` find it? Raises InvalidRequest for a bad clause."""
 
 
 class Transaction(Protocol):
@@ -183,6 +258,10 @@ class Transaction(Protocol):
     def users(self) -> UserTable: ...
     @property
     def things(self) -> ThingTable: ...
+    @property
+    def groups(self) -> GroupTable: ...
+    @property
+    def acl(self) -> AclTable: ...
     @property
     def tokens(self) -> TokenTable: ...
     @property

@@ -30,11 +30,12 @@ from mqttpush.store.tables.installations import SqliteInstallations
 from mqttpush.store.tables.objects import SqliteObjects
 from mqttpush.store.tables.principals import (
     SqliteApps,
+    SqliteGroups,
     SqliteThings,
     SqliteTokens,
     SqliteUsers,
 )
-from mqttpush.store.tables.sources import SqliteSources, SqliteSubscriptions
+from mqttpush.store.tables.sources import SqliteAcl, SqliteSources, SqliteSubscriptions
 
 DSN_PREFIX: Final = "sqlite:///"
 MEMORY: Final = ":memory:"
@@ -56,6 +57,8 @@ class SqliteTransaction:
         self.apps = SqliteApps(connection)
         self.users = SqliteUsers(connection)
         self.things = SqliteThings(connection)
+        self.groups = SqliteGroups(connection)
+        self.acl = SqliteAcl(connection)
         self.tokens = SqliteTokens(connection)
         self.installations = SqliteInstallations(connection)
         self.sources = SqliteSources(connection)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from mqttpush.errors import InvalidRequest
-from mqttpush.models import Json, Object
+from mqttpush.models import Json, Object, ObjectQuery
 from mqttpush.operations.buckets import Buckets, Condition, Written
 from mqttpush.rest.kii.wire import (
     APP,
@@ -26,6 +26,7 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Route
 
 QUERY_LIMIT: Final = 200  # most results of one page
+_PAGINATION_KEY: Final = re.compile(r"(after|offset):(\d{1,18})")
 _VERSION: Final = re.compile(r'"?(\d{1,18})"?')
 _JSON_TYPE: Final = "application/json"
 _WRITE: Final = (200, 201, 400, 401, 404, 409, 503)
@@ -127,20 +128,16 @@ class BucketRoutes:
         return ApiResponse(200, rendered(item), item.data_type, {"etag": f'"{item.version}"'})
 
     async def query(self, request: ApiRequest) -> ApiResponse:
-        after_key, limit = _query(request.json() if request.body else {})
+        query = query_of(request.json() if request.body else {})
         page = await self._buckets.query(
-            credentials_of(request),
-            scope_of(request),
-            bucket_id_of(request),
-            after_key=after_key,
-            limit=limit,
+            credentials_of(request), scope_of(request), bucket_id_of(request), query
         )
         fields: Json = {
-            "queryDescription": "WHERE ( 1 = 1 )",
+            "queryDescription": f"WHERE {orjson.dumps(query.clause).decode()}",
             "results": [rendered(item) for item in page.items],
         }
-        if page.next_key is not None:
-            fields["nextPaginationKey"] = str(page.next_key)
+        if page.last_key is not None:
+            fields["nextPaginationKey"] = _pagination_key(query, page.last_key)
         return ApiResponse(200, fields, kii_type("QueryResponse"))
 
 
@@ -203,16 +200,28 @@ def _condition(request: ApiRequest) -> Condition:
     return Condition(version=int(version[1]))
 
 
-def _query(body: Json) -> tuple[int, int]:
-    """(after key, limit) of a query for all objects; other clauses are refused."""
-    query = body.get("bucketQuery")
-    clause = query.get("clause", {"type": "all"}) if isinstance(query, dict) else {"type": "all"}
-    if not isinstance(clause, dict) or clause.get("type") != "all":
-        raise InvalidRequest("only the clause all is known", field="bucketQuery")
+def query_of(body: Json) -> ObjectQuery:
+    """The query of a QueryRequest body; the clause itself is checked where it is used."""
+    query = body.get("bucketQuery") or {}
+    if not isinstance(query, dict):
+        raise InvalidRequest("must be an object", field="bucketQuery")
     limit = body.get("bestEffortLimit") or QUERY_LIMIT
-    key = body.get("paginationKey") or "0"
-    if not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise InvalidRequest("must be a positive number", field="bestEffortLimit")
-    if not isinstance(key, str) or not re.fullmatch(r"\d{1,18}", key):
+    key = _PAGINATION_KEY.fullmatch(str(body.get("paginationKey") or "after:0"))
+    if key is None:
         raise InvalidRequest("is not a key of an earlier answer", field="paginationKey")
-    return int(key), min(limit, QUERY_LIMIT)
+    return ObjectQuery(
+        clause=query.get("clause") or {"type": "all"},
+        limit=min(limit, QUERY_LIMIT),
+        order_by=query.get("orderBy") or ("_created" if query.get("descending") else None),
+        is_descending=query.get("descending") is True,
+        after_key=int(key[2]) if key[1] == "after" else 0,
+        offset=int(key[2]) if key[1] == "offset" else 0,
+    )
+
+
+def _pagination_key(query: ObjectQuery, last_key: int) -> str:
+    if query.order_by is None:
+        return f"after:{last_key}"
+    return f"offset:{query.offset + query.limit}"

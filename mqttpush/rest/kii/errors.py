@@ -42,6 +42,12 @@ _NOUNS: Final = {
     "object": ("OBJECT", "Object"),
     "topic": ("TOPIC", "Topic"),
     "filter": ("FILTER", "Filter"),
+    "acl": ("ACL", "ACL"),
+    "ownership": ("THING_OWNERSHIP", "ThingOwnership"),
+    "member": ("GROUP_MEMBER", "GroupMember"),
+    "upload": ("OBJECT_BODY_UPLOAD", "ObjectBodyUpload"),
+    "body": ("OBJECT_BODY", "ObjectBody"),
+    "message": ("PUSH_MESSAGE", "PushMessage"),
     "subscription": ("PUSH_SUBSCRIPTION", "PushSubscription"),
 }
 _FIELD_NAMES: Final = {

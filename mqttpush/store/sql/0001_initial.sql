@@ -50,6 +50,27 @@ CREATE TABLE thing_owners (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX thing_owners_by_subject ON thing_owners (app_id, subject);
 
+CREATE TABLE groups (
+    app_id         TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    group_id       TEXT NOT NULL,
+    name           TEXT NOT NULL,
+    owner_user_id  TEXT NOT NULL,
+    created_ms     INTEGER NOT NULL,
+    modified_ms    INTEGER NOT NULL,
+    PRIMARY KEY (app_id, group_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX groups_by_owner ON groups (app_id, owner_user_id);
+
+-- The owner is a member too.
+CREATE TABLE group_members (
+    app_id    TEXT NOT NULL,
+    group_id  TEXT NOT NULL,
+    user_id   TEXT NOT NULL,
+    PRIMARY KEY (app_id, group_id, user_id),
+    FOREIGN KEY (app_id, group_id) REFERENCES groups ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX group_members_by_user ON group_members (app_id, user_id);
+
 CREATE TABLE access_tokens (
     token_hash    BLOB PRIMARY KEY,
     app_id        TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
@@ -94,6 +115,18 @@ CREATE TABLE sources (
     UNIQUE (app_id, scope, kind, source_id)
 ) STRICT;
 
+-- Changes to the default rights of a scope, bucket, topic or object. resource: its URI without the
+-- scheme. is_granted 0: a default right that was taken away.
+CREATE TABLE acl_entries (
+    app_id      TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    resource    TEXT NOT NULL,
+    verb        TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    is_granted  INTEGER NOT NULL,
+    PRIMARY KEY (app_id, resource, verb, subject)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX acl_entries_by_subject ON acl_entries (app_id, subject);
+
 CREATE TABLE objects (
     object_key   INTEGER PRIMARY KEY AUTOINCREMENT,
     source_key   INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
@@ -107,11 +140,24 @@ CREATE TABLE objects (
     UNIQUE (source_key, object_id)
 ) STRICT;
 
+-- is_heard: the subscriber may hear the source; kept true by every verb that changes a right, so that
+-- connecting and sending need not ask again.
 CREATE TABLE subscriptions (
     source_key  INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
     app_id      TEXT NOT NULL,
     subject     TEXT NOT NULL,
     created_ms  INTEGER NOT NULL,
+    is_heard    INTEGER NOT NULL,
     PRIMARY KEY (source_key, subject)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subscriptions_by_subject ON subscriptions (app_id, subject);
+
+-- Named filters of buckets: which events, and which objects (a query clause, JSON). A filter is a
+-- source of its own, of kind 'filter', so one subscribes to it as to any other.
+CREATE TABLE filters (
+    source_key   INTEGER PRIMARY KEY REFERENCES sources ON DELETE CASCADE,
+    bucket_key   INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
+    event_types  TEXT NOT NULL,
+    clause       TEXT NOT NULL
+) STRICT;
+CREATE INDEX filters_by_bucket ON filters (bucket_key);

@@ -6,7 +6,8 @@ inside the unit's transaction.
 
 from __future__ import annotations
 
-from mqttpush.models import Object
+from mqttpush.models import Object, ObjectQuery
+from mqttpush.store.clauses import ClauseSql
 from mqttpush.store.tables import Table
 
 
@@ -17,16 +18,7 @@ class SqliteObjects(Table):
         cursor = self._execute(
             f"INSERT INTO objects (source_key, {self._COLUMNS})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                source_key,
-                item.object_id,
-                item.version,
-                item.created_ms,
-                item.modified_ms,
-                item.owner,
-                item.data_type,
-                item.document,
-            ),
+            (source_key, *_columns(item)),
         )
         return cursor.rowcount > 0
 
@@ -57,10 +49,41 @@ class SqliteObjects(Table):
         )
         return cursor.rowcount > 0
 
-    def page(self, source_key: int, after_key: int, limit: int) -> list[tuple[int, Object]]:
+    def query(self, source_key: int, query: ObjectQuery) -> list[tuple[int, Object]]:
+        sql = ClauseSql()
+        condition = sql.condition(query.clause)
+        parameters = [source_key, query.after_key, *sql.parameters]
+        sql.parameters.clear()
+        order = "object_key"
+        if query.order_by is not None:
+            order = f"{sql.order(query.order_by)} {'DESC' if query.is_descending else 'ASC'}"
+            order += ", object_key"
         rows = self._execute(
             f"SELECT object_key, {self._COLUMNS} FROM objects"
-            " WHERE source_key = ? AND object_key > ? ORDER BY object_key LIMIT ?",
-            (source_key, after_key, limit),
+            f" WHERE source_key = ? AND object_key > ? AND {condition}"
+            f" ORDER BY {order} LIMIT ? OFFSET ?",
+            (*parameters, *sql.parameters, query.limit, query.offset),
         )
         return [(row[0], Object(*row[1:])) for row in rows]
+
+    def matches(self, item: Object, clause: object) -> bool:
+        sql = ClauseSql()
+        condition = sql.condition(clause)
+        row = self._execute(
+            f"WITH candidate ({self._COLUMNS}) AS (VALUES (?, ?, ?, ?, ?, ?, ?))"
+            f" SELECT 1 FROM candidate WHERE {condition}",
+            (*_columns(item), *sql.parameters),
+        ).fetchone()
+        return row is not None
+
+
+def _columns(item: Object) -> tuple[str, int, int, int, str, str, str]:
+    return (
+        item.object_id,
+        item.version,
+        item.created_ms,
+        item.modified_ms,
+        item.owner,
+        item.data_type,
+        item.document,
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from mqttpush.errors import AlreadyExists
-from mqttpush.models import App, Owner, Principal, PrincipalKind, Thing, User
+from mqttpush.models import App, Group, Owner, Principal, PrincipalKind, Thing, User
 from mqttpush.store import TokenHolder
 from mqttpush.store.tables import Table
 
@@ -92,6 +92,26 @@ class SqliteUsers(Table):
         values: list[Any] = [*row[:7], bool(row[7]), orjson.loads(row[8])]
         return User(*values)
 
+    def update(self, user: User) -> None:
+        try:
+            self._execute(
+                "UPDATE users SET login_name = ?, email_address = ?, phone_number = ?,"
+                " password_hash = ?, is_disabled = ?, fields = ?"
+                " WHERE app_id = ? AND user_id = ?",
+                (
+                    user.login_name,
+                    user.email_address,
+                    user.phone_number,
+                    user.password_hash,
+                    user.is_disabled,
+                    orjson.dumps(user.fields).decode(),
+                    user.app_id,
+                    user.user_id,
+                ),
+            )
+        except sqlite3.IntegrityError as exc:
+            raise self._taken(user, str(exc)) from exc
+
     def delete(self, app_id: str, user_id: str) -> bool:
         cursor = self._execute(
             "DELETE FROM users WHERE app_id = ? AND user_id = ?", (app_id, user_id)
@@ -139,12 +159,46 @@ class SqliteThings(Table):
         )
         return cursor.rowcount > 0
 
-    def is_owner(self, app_id: str, thing_id: str, subject: str) -> bool:
-        row = self._execute(
-            "SELECT 1 FROM thing_owners WHERE app_id = ? AND thing_id = ? AND subject = ?",
+    def update(self, thing: Thing) -> None:
+        self._execute(
+            "UPDATE things SET password_hash = ?, is_disabled = ?, fields = ?"
+            " WHERE app_id = ? AND thing_id = ?",
+            (
+                thing.password_hash,
+                thing.is_disabled,
+                orjson.dumps(thing.fields).decode(),
+                thing.app_id,
+                thing.thing_id,
+            ),
+        )
+
+    def owners(self, app_id: str, thing_id: str) -> list[str]:
+        rows = self._execute(
+            "SELECT subject FROM thing_owners WHERE app_id = ? AND thing_id = ?",
+            (app_id, thing_id),
+        )
+        return [row[0] for row in rows]
+
+    def owned_by(self, app_id: str, subject: str) -> list[str]:
+        rows = self._execute(
+            "SELECT thing_id FROM thing_owners WHERE app_id = ? AND subject = ?",
+            (app_id, subject),
+        )
+        return [row[0] for row in rows]
+
+    def add_owner(self, app_id: str, thing_id: str, subject: str) -> bool:
+        cursor = self._execute(
+            "INSERT INTO thing_owners VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             (app_id, thing_id, subject),
-        ).fetchone()
-        return row is not None
+        )
+        return cursor.rowcount > 0
+
+    def remove_owner(self, app_id: str, thing_id: str, subject: str) -> bool:
+        cursor = self._execute(
+            "DELETE FROM thing_owners WHERE app_id = ? AND thing_id = ? AND subject = ?",
+            (app_id, thing_id, subject),
+        )
+        return cursor.rowcount > 0
 
     def _one(self, column: str, app_id: str, value: str) -> Thing | None:
         row = self._execute(
@@ -155,6 +209,85 @@ class SqliteThings(Table):
             return None
         values: list[Any] = [*row[:5], bool(row[5]), orjson.loads(row[6])]
         return Thing(*values)
+
+
+class SqliteGroups(Table):
+    _COLUMNS = "app_id, group_id, name, owner_user_id, created_ms, modified_ms"
+
+    def insert(self, group: Group) -> None:
+        try:
+            self._execute(
+                f"INSERT INTO groups ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", astuple(group)
+            )
+        except sqlite3.IntegrityError as exc:
+            raise AlreadyExists("group", group.group_id, app_id=group.app_id) from exc
+
+    def update(self, group: Group) -> None:
+        self._execute(
+            "UPDATE groups SET name = ?, owner_user_id = ?, modified_ms = ?"
+            " WHERE app_id = ? AND group_id = ?",
+            (group.name, group.owner_user_id, group.modified_ms, group.app_id, group.group_id),
+        )
+
+    def get(self, app_id: str, group_id: str) -> Group | None:
+        found = self._select("app_id = ? AND group_id = ?", app_id, group_id)
+        return found[0] if found else None
+
+    def delete(self, app_id: str, group_id: str) -> bool:
+        cursor = self._execute(
+            "DELETE FROM groups WHERE app_id = ? AND group_id = ?", (app_id, group_id)
+        )
+        return cursor.rowcount > 0
+
+    def list_of_member(self, app_id: str, user_id: str) -> list[Group]:
+        return self._select(
+            "app_id = ?1 AND group_id IN"
+            " (SELECT group_id FROM group_members WHERE app_id = ?1 AND user_id = ?2)",
+            app_id,
+            user_id,
+        )
+
+    def list_of_owner(self, app_id: str, user_id: str) -> list[Group]:
+        return self._select("app_id = ? AND owner_user_id = ?", app_id, user_id)
+
+    def members(self, app_id: str, group_id: str) -> list[str]:
+        rows = self._execute(
+            "SELECT user_id FROM group_members WHERE app_id = ? AND group_id = ? ORDER BY user_id",
+            (app_id, group_id),
+        )
+        return [row[0] for row in rows]
+
+    def is_member(self, app_id: str, group_id: str, user_id: str) -> bool:
+        row = self._execute(
+            "SELECT 1 FROM group_members WHERE app_id = ? AND group_id = ? AND user_id = ?",
+            (app_id, group_id, user_id),
+        ).fetchone()
+        return row is not None
+
+    def add_member(self, app_id: str, group_id: str, user_id: str) -> bool:
+        cursor = self._execute(
+            "INSERT INTO group_members VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (app_id, group_id, user_id),
+        )
+        return cursor.rowcount > 0
+
+    def remove_member(self, app_id: str, group_id: str, user_id: str) -> bool:
+        cursor = self._execute(
+            "DELETE FROM group_members WHERE app_id = ? AND group_id = ? AND user_id = ?",
+            (app_id, group_id, user_id),
+        )
+        return cursor.rowcount > 0
+
+    def remove_user(self, app_id: str, user_id: str) -> None:
+        self._execute(
+            "DELETE FROM group_members WHERE app_id = ? AND user_id = ?", (app_id, user_id)
+        )
+
+    def _select(self, where: str, *values: str) -> list[Group]:
+        rows = self._execute(
+            f"SELECT {self._COLUMNS} FROM groups WHERE {where} ORDER BY created_ms", values
+        )
+        return [Group(*row) for row in rows]
 
 
 class SqliteTokens(Table):
