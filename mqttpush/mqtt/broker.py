@@ -229,6 +229,13 @@ class Broker:
         self._tick_due_at = self._clock() + TICK_S
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
 
+    def check_deadlines(self) -> None:
+        """Act on every deadline that has passed; the timer calls it."""
+        now = self._clock()
+        for item in self._wheel.advance(now):
+            assert isinstance(item, Handle)
+            self._expire(item, now)
+
     async def drain(self, timeout_s: float) -> None:
         """Close every connection within `timeout_s`, in batches, so that not all return at once."""
         self._is_draining = True
@@ -398,9 +405,7 @@ class Broker:
         self._tick_number += 1
         if self._tick_number % SWEEP_EVERY_TICKS == 0:
             self._admission.sweep(now)
-        for item in self._wheel.advance(now):
-            assert isinstance(item, Handle)
-            self._expire(item, now)
+        self.check_deadlines()
 
     def _expire(self, handle: Handle, now: float) -> None:
         if handle not in self._handles:

@@ -172,12 +172,11 @@ class Connection:
         """Answer CONNECT with a refusal and close."""
         if self.state is State.CLOSED:
             return NO_EVENTS
-        code: int = reason
+        code: int | None = reason
         if self.version is not Version.V5:
-            code = RETURN_CODE_BY_REASON.get(
-                reason, RETURN_CODE_BY_REASON[ReasonCode.NOT_AUTHORIZED]
-            )
-        self._send(ConnAck(code, properties=self._explanation(problem)))
+            code = RETURN_CODE_BY_REASON.get(reason)
+        if code is not None:  # [MQTT-3.2.2-6]: close without CONNACK if no return code fits
+            self._send(ConnAck(code, properties=self._explanation(problem)))
         return self._close(reason.name.lower())
 
     def disconnect(
@@ -214,7 +213,7 @@ class Connection:
     # -- reading --
 
     def _hold(self, buffer: bytes | bytearray) -> Sequence[ConnectionEvent]:
-        """Keep what a client sends before its CONNACK [v5 MQTT-3.1.4-5 allows it to], bounded."""
+        """Keep what a client sends before its CONNACK (v5 3.1.4 allows it to), bounded."""
         if len(buffer) > self._rules.settings.max_packet_bytes:
             return self.refuse(ReasonCode.QUOTA_EXCEEDED, "too much sent before CONNACK")
         if self._buffer is None:
@@ -298,7 +297,7 @@ class Connection:
         reason = ReasonCode.SUCCESS if is_allowed else ReasonCode.NOT_AUTHORIZED
         is_new = True
         if packet.packet_id is not None:
-            if packet.qos == 1:  # [MQTT-4.3.2-2]
+            if packet.qos == 1:  # [MQTT-4.3.2-2], v5 4.3.2-4
                 self._send(PublishReply(PacketType.PUBACK, packet.packet_id, reason))
             else:
                 is_new = self._receive_qos_2(packet.packet_id, reason)
@@ -344,7 +343,9 @@ class Connection:
             reason = ReasonCode.SUCCESS
             self._unreleased_ids.remove(packet.packet_id)
             self._unreleased_ids = self._unreleased_ids or None
-        self._send(PublishReply(PacketType.PUBCOMP, packet.packet_id, reason))  # [MQTT-4.3.3-2]
+        self._send(
+            PublishReply(PacketType.PUBCOMP, packet.packet_id, reason)
+        )  # [MQTT-4.3.3-2], v5 4.3.3-11
 
     def _on_subscribe(self, packet: Subscribe, events: list[ConnectionEvent]) -> None:
         self._check_filter_count(len(packet.requests))
@@ -387,7 +388,7 @@ class Connection:
         events += self._close("client")
 
     def _on_auth(self, _: Auth, __: list[ConnectionEvent]) -> None:
-        raise ProtocolError("no authentication method was agreed")  # v5 [MQTT-4.12.0-6]
+        raise ProtocolError("no authentication method was agreed")  # v5 [MQTT-4.12.0-7]
 
     # -- answering --
 
@@ -440,7 +441,7 @@ class Connection:
         elif isinstance(packet, ConnAck | Disconnect) and packet.properties:
             # v5 [MQTT-3.2.2-19, 3.14.2-3]: the reason without its words.
             self._send(type(packet)(packet.reason_code))
-        # else v5 [MQTT-3.1.2-25]: act as if it had been sent.
+        # else v5 [MQTT-3.1.2-28]: act as if it had been sent.
 
     def _close(self, reason: str) -> Sequence[ConnectionEvent]:
         if self.state is State.CLOSED:

@@ -156,7 +156,7 @@ class FanOut:
             self._drop(handle, "not_subscribed" if is_open else "closed")
             return False
         assert handle.variant is not None
-        if handle.variant.size_bytes(push) > connection.max_packet_bytes:  # v5 [MQTT-3.1.2-24]
+        if handle.variant.size_bytes(push) > connection.max_packet_bytes:  # v5 [MQTT-3.1.2-28]
             self._drop(handle, "too_large")
             return False
         if handle.is_paused:

@@ -173,9 +173,10 @@ class WebSocketLayer(WSListener):
         allowed = {name.lower().rstrip("/") for name in self._settings.websocket_origins}
         if allowed and origin is not None and origin.lower() not in allowed:
             return _refusal(HTTPStatus.FORBIDDEN, b"this origin may not connect")
-        offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", ())).split(",")
-        for name in map(str.strip, offered):
-            if name in SUBPROTOCOLS:  # [MQTT-6.0.0-3, 6.0.0-4]
+        headers = ",".join(request.headers.getall("Sec-WebSocket-Protocol", ()))
+        offered = {name.strip() for name in headers.split(",")}
+        for name in SUBPROTOCOLS:
+            if name in offered:  # [MQTT-6.0.0-3, 6.0.0-4]
                 response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": name})
                 return WSUpgradeResponseWithListener(response, self)
         return _refusal(HTTPStatus.BAD_REQUEST, b"the sub-protocol must be mqtt or mqttv3.1")

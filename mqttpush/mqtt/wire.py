@@ -136,7 +136,7 @@ def decode_properties(
         if key is None:
             raise MalformedPacket("a property identifier is not known")
         kind, places = PROPERTY_TABLE[key]
-        if place not in places:  # [MQTT-2.2.2-2 and its table]
+        if place not in places:  # v5 2.2.2.2
             raise MalformedPacket(f"{key.name} must not stand in this packet")
         value = _decode_value(inner, kind)
         if value == 0 and key in NEVER_ZERO:
