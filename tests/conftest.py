@@ -45,9 +45,15 @@ def app(server: Server) -> dict[str, str]:
     return server.create_app("tests")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def api(server: Server, app: dict[str, str]) -> Iterator[Api]:
-    """That app over REST."""
+    """That app over REST; every test makes users of its own in it."""
     api = Api(server.url, app)
     yield api
     api.close()
+
+
+@pytest.fixture(scope="session")
+def admin_token(api: Api) -> str:
+    """A token of that app's administrator."""
+    return api.admin_token()
