@@ -77,6 +77,10 @@ class _Connection(aiosqlite.Connection):
         result: Result = await self._execute(function, *args)  # type: ignore[no-untyped-call]
         return result
 
+    async def thread_ended(self) -> None:
+        """Wait for the thread of a connection that failed to open: it answers to our loop."""
+        await asyncio.to_thread(self._thread.join)
+
     @property
     def raw(self) -> sqlite3.Connection:
         return self._conn
@@ -332,15 +336,21 @@ async def _connect(path: str, *, is_reader: bool) -> _Connection:
             isolation_level=None,  # transactions are begun and ended by the lane
             cached_statements=CACHED_STATEMENTS,
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA query_only = {int(is_reader)}")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA query_only = {int(is_reader)}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
+    opening = _Connection(connector, iter_chunk_size=64)
     try:
-        return await _Connection(connector, iter_chunk_size=64)  # type: ignore[return-value]
+        return await opening  # type: ignore[return-value]
     except sqlite3.Error as exc:
+        await opening.thread_ended()
         raise _unusable(path, f"cannot open {path}: {exc}") from exc
 
 
