@@ -1,0 +1,212 @@
+"""The store as dictionaries: what each table must answer, in the plainest code.
+
+Owns no durability and no thread. A unit of work written against `Tables` runs on this and on a real
+transaction alike; the two must never differ.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from mqttpush.errors import AlreadyExists
+from mqttpush.models import (
+    App,
+    DeviceType,
+    Installation,
+    Object,
+    Owner,
+    Principal,
+    Scope,
+    Source,
+    SourceKind,
+    User,
+)
+
+
+@dataclass
+class Model:
+    """Rows by key. Every key starts with the app's ID, so that an app's rows go with it."""
+
+    app_by_id: dict[str, App] = field(default_factory=dict)
+    user_by_id: dict[tuple[str, str], User] = field(default_factory=dict)
+    holder_by_token: dict[bytes, tuple[Principal, int]] = field(default_factory=dict)
+    installation_by_id: dict[str, Installation] = field(default_factory=dict)
+    source_by_key: dict[int, Source] = field(default_factory=dict)
+    subscriptions: set[tuple[int, Owner]] = field(default_factory=set)
+    object_by_id: dict[tuple[int, str], tuple[int, Object]] = field(default_factory=dict)
+    keys: count[int] = field(default_factory=lambda: count(1))
+
+    def copied(self) -> Model:
+        return copy.deepcopy(self)
+
+    # --- apps and users -------------------------------------------------------------------
+
+    def insert_app(self, app: App) -> None:
+        if app.app_id in self.app_by_id:
+            raise AlreadyExists("app", app.app_id)
+        self.app_by_id[app.app_id] = app
+
+    def delete_app(self, app_id: str) -> bool:
+        if self.app_by_id.pop(app_id, None) is None:
+            return False
+        for user in [u for u in self.user_by_id.values() if u.app_id == app_id]:
+            del self.user_by_id[app_id, user.user_id]
+        for token, (principal, _) in list(self.holder_by_token.items()):
+            if principal.app_id == app_id:
+                del self.holder_by_token[token]
+        for item in list(self.installation_by_id.values()):
+            if item.owner.app_id == app_id:
+                del self.installation_by_id[item.installation_id]
+        for source in [s for s in self.source_by_key.values() if s.scope.app_id == app_id]:
+            self.delete_source(source.key)
+        return True
+
+    def insert_user(self, user: User) -> None:
+        for other in self.user_by_id.values():
+            if other.app_id == user.app_id and (
+                other.user_id == user.user_id
+                or (user.login_name is not None and other.login_name == user.login_name)
+            ):
+                raise AlreadyExists("user", user.user_id)
+        self.user_by_id[user.app_id, user.user_id] = user
+
+    def delete_user(self, app_id: str, user_id: str) -> bool:
+        return self.user_by_id.pop((app_id, user_id), None) is not None
+
+    def user_named(self, app_id: str, login_name: str) -> User | None:
+        named = (
+            user
+            for user in self.user_by_id.values()
+            if (user.app_id, user.login_name) == (app_id, login_name)
+        )
+        return next(named, None)
+
+    # --- tokens ---------------------------------------------------------------------------
+
+    def insert_token(self, token: bytes, principal: Principal, expires_ms: int) -> None:
+        self.holder_by_token[token] = (principal, expires_ms)
+
+    def holder(self, token: bytes, now_ms: int) -> Principal | None:
+        principal, expires_ms = self.holder_by_token.get(token, (None, 0))
+        if principal is None or expires_ms <= now_ms:
+            return None
+        return principal if (principal.app_id, principal.id) in self.user_by_id else None
+
+    def delete_tokens_of(self, owner: Owner) -> int:
+        gone = [t for t, (p, _) in self.holder_by_token.items() if p.owner == owner]
+        for token in gone:
+            del self.holder_by_token[token]
+        return len(gone)
+
+    def delete_expired_tokens(self, now_ms: int) -> int:
+        gone = [t for t, (_, expires_ms) in self.holder_by_token.items() if expires_ms <= now_ms]
+        for token in gone:
+            del self.holder_by_token[token]
+        return len(gone)
+
+    # --- installations --------------------------------------------------------------------
+
+    def insert_installation(self, item: Installation) -> None:
+        for other in self.installation_by_id.values():
+            if other.installation_id == item.installation_id or (
+                (other.owner.app_id, other.device_type, other.registration_id)
+                == (item.owner.app_id, item.device_type, item.registration_id)
+            ):
+                raise AlreadyExists("installation", item.installation_id)
+        self.installation_by_id[item.installation_id] = item
+
+    def update_installation(self, item: Installation) -> None:
+        """Of one that is not there: nothing."""
+        existing = self.installation_by_id.get(item.installation_id)
+        if existing is not None:
+            self.installation_by_id[item.installation_id] = replace(
+                existing, owner=item.owner, is_development=item.is_development
+            )
+
+    def delete_installation(self, installation_id: str) -> bool:
+        return self.installation_by_id.pop(installation_id, None) is not None
+
+    def installation_registered(
+        self, app_id: str, device_type: DeviceType, registration_id: str
+    ) -> Installation | None:
+        key = (app_id, device_type, registration_id)
+        items = self.installation_by_id.values()
+        return next(
+            (i for i in items if (i.owner.app_id, i.device_type, i.registration_id) == key), None
+        )
+
+    def installations_of(self, owner: Owner) -> list[Installation]:
+        return [item for item in self.installation_by_id.values() if item.owner == owner]
+
+    # --- sources and subscriptions ----------------------------------------------------------
+
+    def insert_source(self, kind: SourceKind, scope: Scope, source_id: str, creator: str) -> Source:
+        if self.source(kind, scope, source_id) is not None:
+            raise AlreadyExists(kind.value, source_id)
+        source = Source(next(self.keys), kind, scope, source_id, creator)
+        self.source_by_key[source.key] = source
+        return source
+
+    def source(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None:
+        wanted = (kind, scope, source_id)
+        sources = self.source_by_key.values()
+        return next((s for s in sources if (s.kind, s.scope, s.id) == wanted), None)
+
+    def sources_of_scope(
+        self, kind: SourceKind, scope: Scope, after_id: str, limit: int
+    ) -> list[Source]:
+        found = [
+            s
+            for s in self.source_by_key.values()
+            if (s.kind, s.scope) == (kind, scope) and s.id > after_id
+        ]
+        return sorted(found, key=lambda source: source.id)[:limit]
+
+    def delete_source(self, source_key: int) -> None:
+        self.source_by_key.pop(source_key, None)
+        self.subscriptions = {row for row in self.subscriptions if row[0] != source_key}
+        for key in [key for key in self.object_by_id if key[0] == source_key]:
+            del self.object_by_id[key]
+
+    def delete_scope(self, scope: Scope) -> None:
+        for source in [s for s in self.source_by_key.values() if s.scope == scope]:
+            self.delete_source(source.key)
+
+    def subscribe(self, source_key: int, owner: Owner) -> bool:
+        is_new = (source_key, owner) not in self.subscriptions
+        self.subscriptions.add((source_key, owner))
+        return is_new
+
+    def unsubscribe(self, source_key: int, owner: Owner) -> bool:
+        is_known = (source_key, owner) in self.subscriptions
+        self.subscriptions.discard((source_key, owner))
+        return is_known
+
+    def unsubscribe_from_all(self, owner: Owner) -> None:
+        self.subscriptions = {row for row in self.subscriptions if row[1] != owner}
+
+    # --- objects --------------------------------------------------------------------------
+
+    def insert_object(self, source_key: int, item: Object) -> bool:
+        if (source_key, item.object_id) in self.object_by_id:
+            return False
+        self.object_by_id[source_key, item.object_id] = (next(self.keys), item)
+        return True
+
+    def replace_object(self, source_key: int, item: Object) -> None:
+        """Of an object that is not there: nothing. Creation time and owner stay."""
+        key, existing = self.object_by_id.get((source_key, item.object_id), (0, None))
+        if existing is not None:
+            self.object_by_id[source_key, item.object_id] = (key, item)
+
+    def delete_object(self, source_key: int, object_id: str) -> bool:
+        return self.object_by_id.pop((source_key, object_id), None) is not None
+
+    def object(self, source_key: int, object_id: str) -> Object | None:
+        return self.object_by_id.get((source_key, object_id), (0, None))[1]
+
+    def objects_of(self, source_key: int) -> list[Object]:
+        rows = [row for key, row in self.object_by_id.items() if key[0] == source_key]
+        return [item for _, item in sorted(rows, key=lambda row: row[0])]
