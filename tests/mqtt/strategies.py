@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from mqttpush.mqtt.packets import (
@@ -19,6 +21,7 @@ from mqttpush.mqtt.packets import (
     PingResp,
     Properties,
     Property,
+    PropertyValue,
     Publish,
     PublishReply,
     SubAck,
@@ -57,9 +60,9 @@ def properties_of(draw: st.DrawFn, version: Version, place: int) -> Properties:
     if not allowed:
         return {}
     chosen = draw(st.lists(st.sampled_from(allowed), unique=True, max_size=4))
-    properties = {}
+    properties: dict[Property, PropertyValue] = {}
     for key in chosen:
-        value = draw(_VALUES[PROPERTY_TABLE[key][0]])
+        value: Any = draw(_VALUES[PROPERTY_TABLE[key][0]])
         if key in NEVER_ZERO:
             value = value or 1
         if key is Property.SUBSCRIPTION_IDENTIFIER:
