@@ -12,6 +12,7 @@ from itertools import count
 
 from mqttpush.errors import AlreadyExists
 from mqttpush.models import (
+    AclEntry,
     App,
     DeviceType,
     Installation,
@@ -34,7 +35,8 @@ class Model:
     holder_by_token: dict[bytes, tuple[Principal, int]] = field(default_factory=dict)
     installation_by_id: dict[str, Installation] = field(default_factory=dict)
     source_by_key: dict[int, Source] = field(default_factory=dict)
-    subscriptions: set[tuple[int, Owner]] = field(default_factory=set)
+    heard_by_subscription: dict[tuple[int, Owner], bool] = field(default_factory=dict)
+    acl: dict[tuple[str, str], dict[tuple[str, str], bool]] = field(default_factory=dict)
     object_by_id: dict[tuple[int, str], tuple[int, Object]] = field(default_factory=dict)
     keys: count[int] = field(default_factory=lambda: count(1))
 
@@ -61,6 +63,8 @@ class Model:
                 del self.installation_by_id[item.installation_id]
         for source in [s for s in self.source_by_key.values() if s.scope.app_id == app_id]:
             self.delete_source(source.key)
+        for key in [key for key in self.acl if key[0] == app_id]:
+            del self.acl[key]
         return True
 
     def insert_user(self, user: User) -> None:
@@ -166,7 +170,8 @@ class Model:
 
     def delete_source(self, source_key: int) -> None:
         self.source_by_key.pop(source_key, None)
-        self.subscriptions = {row for row in self.subscriptions if row[0] != source_key}
+        for subscription in [key for key in self.heard_by_subscription if key[0] == source_key]:
+            del self.heard_by_subscription[subscription]
         for key in [key for key in self.object_by_id if key[0] == source_key]:
             del self.object_by_id[key]
 
@@ -175,17 +180,45 @@ class Model:
             self.delete_source(source.key)
 
     def subscribe(self, source_key: int, owner: Owner) -> bool:
-        is_new = (source_key, owner) not in self.subscriptions
-        self.subscriptions.add((source_key, owner))
+        is_new = (source_key, owner) not in self.heard_by_subscription
+        self.heard_by_subscription.setdefault((source_key, owner), True)
         return is_new
 
     def unsubscribe(self, source_key: int, owner: Owner) -> bool:
-        is_known = (source_key, owner) in self.subscriptions
-        self.subscriptions.discard((source_key, owner))
-        return is_known
+        return self.heard_by_subscription.pop((source_key, owner), None) is not None
+
+    def set_heard(self, source_key: int, owner: Owner, is_heard: bool) -> bool:
+        if self.heard_by_subscription.get((source_key, owner)) is not (not is_heard):
+            return False
+        self.heard_by_subscription[source_key, owner] = is_heard
+        return True
 
     def unsubscribe_from_all(self, owner: Owner) -> None:
-        self.subscriptions = {row for row in self.subscriptions if row[1] != owner}
+        for key in [key for key in self.heard_by_subscription if key[1] == owner]:
+            del self.heard_by_subscription[key]
+
+    # --- access rules ---------------------------------------------------------------------
+
+    def acl_entries(self, app_id: str, resource: str, verb: str) -> dict[str, bool]:
+        entries = self.acl.get((app_id, resource), {})
+        return {subject: granted for (v, subject), granted in entries.items() if v == verb}
+
+    def put_acl(self, app_id: str, resource: str, entry: AclEntry) -> None:
+        entries = self.acl.setdefault((app_id, resource), {})
+        entries[entry.verb, entry.subject] = entry.is_granted
+
+    def delete_acl(self, app_id: str, resource: str, verb: str, subject: str) -> None:
+        self.acl.get((app_id, resource), {}).pop((verb, subject), None)
+
+    def delete_acl_of_resource(self, app_id: str, resource: str) -> None:
+        for app, path in list(self.acl):
+            if app == app_id and (path == resource or path.startswith(f"{resource}/")):
+                del self.acl[app, path]
+
+    def delete_acl_of_subject(self, app_id: str, subject: str) -> None:
+        for (app, _), entries in self.acl.items():
+            for key in [key for key in entries if app == app_id and key[1] == subject]:
+                del entries[key]
 
     # --- objects --------------------------------------------------------------------------
 

@@ -13,9 +13,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mqttpush.models import (
+    AclEntry,
     DeviceType,
     Installation,
     Json,
+    ObjectQuery,
     Principal,
     PrincipalKind,
     Scope,
@@ -42,6 +44,7 @@ class Operation:
 
 APPS = ("a1", "a2")
 IDS = ("xx", "yy", "zz")
+ALL = ObjectQuery({"type": "all"}, 1000)
 SCOPES = tuple(s for a in APPS for s in (Scope(a), Scope(a, ScopeType.USER, "xx")))
 
 app_ids = st.sampled_from(APPS)
@@ -100,6 +103,7 @@ def any_operation() -> st.SearchStrategy[Operation]:
         installations(),
         sources(),
         subscriptions(),
+        access_rules(),
         objects(),
     )
 
@@ -261,6 +265,7 @@ def subscriptions(draw: st.DrawFn) -> Operation:
     kind, scope, source_id = draw(kinds), draw(scopes), draw(ids)
     owner = nouns.owner(f"{draw(st.sampled_from(['user', 'thing']))}:{draw(ids)}", scope.app_id)
     source = (kind, scope, source_id)
+    is_heard = draw(st.booleans())
     steps: dict[str, Step] = {
         "subscribe to": where_source(
             *source,
@@ -275,7 +280,12 @@ def subscriptions(draw: st.DrawFn) -> Operation:
         "is subscribed to": where_source(
             *source,
             lambda tx, key: tx.subscriptions.contains(key, owner),
-            lambda model, key: (key, owner) in model.subscriptions,
+            lambda model, key: (key, owner) in model.heard_by_subscription,
+        ),
+        f"set heard {is_heard}": where_source(
+            *source,
+            lambda tx, key: tx.subscriptions.set_heard(key, owner, is_heard),
+            lambda model, key: model.set_heard(key, owner, is_heard),
         ),
         "unsubscribe from all, not only": (
             lambda tx: tx.subscriptions.delete_of(owner),
@@ -284,6 +294,37 @@ def subscriptions(draw: st.DrawFn) -> Operation:
     }
     name = f"{kind} {scope.app_id}/{scope.path}{source_id} as {owner.subject}"
     return drawn(draw, name, steps)
+
+
+@st.composite
+def access_rules(draw: st.DrawFn) -> Operation:
+    app_id, subject = draw(app_ids), f"user:{draw(ids)}"
+    resource = draw(st.sampled_from(["", "buckets/xx", "buckets/xx/objects/yy", "buckets/xxx"]))
+    entry = AclEntry(draw(st.sampled_from(["READ", "WRITE"])), subject, draw(st.booleans()))
+    steps: dict[str, Step] = {
+        "put": where_app(
+            app_id,
+            lambda tx: tx.acl.put(app_id, resource, entry),
+            lambda model: model.put_acl(app_id, resource, entry),
+        ),
+        "entries": (
+            lambda tx: tx.acl.entries(app_id, resource, entry.verb),
+            lambda model: model.acl_entries(app_id, resource, entry.verb),
+        ),
+        "delete": (
+            lambda tx: tx.acl.delete(app_id, resource, entry.verb, subject),
+            lambda model: model.delete_acl(app_id, resource, entry.verb, subject),
+        ),
+        "delete all of the resource of": (
+            lambda tx: tx.acl.delete_resource(app_id, resource),
+            lambda model: model.delete_acl_of_resource(app_id, resource),
+        ),
+        "delete all of the subject of": (
+            lambda tx: tx.acl.delete_subject(app_id, subject),
+            lambda model: model.delete_acl_of_subject(app_id, subject),
+        ),
+    }
+    return drawn(draw, f"rule {app_id} {resource!r} {entry}", steps)
 
 
 @st.composite
@@ -335,14 +376,19 @@ def everything_in(tx: Transaction) -> Json:
         },
         "sources": set(plain_by_key.values()),
         "subscriptions": {
+            (_plain(source), owner)
+            for owner in owners
+            for source in tx.subscriptions.list_of(owner)
+        },
+        "heard": {
             (plain_by_key[key], owner)
-            for owner, keys in tx.subscriptions.sources_of(owners).items()
+            for owner, keys in tx.subscriptions.heard_by(owners).items()
             for key in keys
         },
         "objects": {
             plain_by_key[source.key]: objects_of
             for source in sources
-            if (objects_of := [item for _, item in tx.objects.page(source.key, 0, 100)])
+            if (objects_of := [item for _, item in tx.objects.query(source.key, ALL)])
         },
     }
 
@@ -355,7 +401,12 @@ def everything_in_model(model: Model) -> Json:
         "users": [user for _, user in sorted(model.user_by_id.items())],
         "installations": model.installation_by_id,
         "sources": set(plain_by_key.values()),
-        "subscriptions": {(plain_by_key[key], owner) for key, owner in model.subscriptions},
+        "subscriptions": {(plain_by_key[key], o) for key, o in model.heard_by_subscription},
+        "heard": {
+            (plain_by_key[key], owner)
+            for (key, owner), is_heard in model.heard_by_subscription.items()
+            if is_heard
+        },
         "objects": {
             plain: objects_of
             for key, plain in plain_by_key.items()
