@@ -69,6 +69,9 @@ class SecretMaker:
     def thing_id(self) -> str:
         return f"th.{self.user_id()}"
 
+    def group_id(self) -> str:
+        return self._text(_BASE36, 25)
+
     def installation_id(self) -> str:
         return self._text(_BASE36, 25)
 

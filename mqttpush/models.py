@@ -96,7 +96,8 @@ class Credentials:
 class App:
     """One tenant. A Kinvey environment is an app too: its secrets are `app_key` and the client's.
 
-    is_app_key_checked: the strict switch of spec kii 0.3; off by default, as Kii's was.
+    is_app_key_checked: the strict switch of spec kii 0.3. is_thing_password_checked: who makes
+    himself a thing's owner must know its password (1.5). Both off by default, as Kii's were.
     """
 
     app_id: str
@@ -107,6 +108,7 @@ class App:
     created_ms: int
     is_disabled: bool = False
     is_app_key_checked: bool = False
+    is_thing_password_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mqttpush.operations.acls import Acls
 from mqttpush.operations.apps import Apps
 from mqttpush.operations.buckets import Buckets
 from mqttpush.operations.context import Context
+from mqttpush.operations.filters import Filters
+from mqttpush.operations.groups import Groups
 from mqttpush.operations.installations import Installations
 from mqttpush.operations.messages import Messages
+from mqttpush.operations.ownership import Ownership
 from mqttpush.operations.principals import Principals
 from mqttpush.operations.subscriptions import Subscriptions
 from mqttpush.operations.topics import Topics
@@ -29,6 +33,10 @@ class Operations:
     subscriptions: Subscriptions
     topics: Topics
     messages: Messages
+    ownership: Ownership
+    groups: Groups
+    filters: Filters
+    acls: Acls
 
     @staticmethod
     def over(context: Context) -> Operations:
@@ -41,4 +49,8 @@ class Operations:
             subscriptions=Subscriptions(context),
             topics=Topics(context),
             messages=Messages(context),
+            ownership=Ownership(context),
+            groups=Groups(context),
+            filters=Filters(context),
+            acls=Acls(context),
         )

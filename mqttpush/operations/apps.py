@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from mqttpush.access import refusal
 from mqttpush.credentials import secret_hash
@@ -69,6 +69,34 @@ class Apps:
             return app
 
         return await self._context.store.read(unit)
+
+    async def change(
+        self,
+        app_id: str,
+        *,
+        is_disabled: bool | None = None,
+        is_app_key_checked: bool | None = None,
+        is_thing_password_checked: bool | None = None,
+    ) -> App:
+        """Set the switches that are given; a disabled app's connections end. Raises NotFound."""
+        given = {
+            "is_disabled": is_disabled,
+            "is_app_key_checked": is_app_key_checked,
+            "is_thing_password_checked": is_thing_password_checked,
+        }
+        changes: dict[str, Any] = {name: on for name, on in given.items() if on is not None}
+
+        def unit(tx: Transaction) -> App:
+            app = tx.apps.get(app_id)
+            if app is None:
+                raise NotFound("app", app_id)
+            changed = replace(app, **changes)
+            tx.apps.update(changed)
+            if changed.is_disabled:
+                tx.emit(AppRemoved(app_id))
+            return changed
+
+        return await self._context.store.write(unit)
 
     async def delete(self, app_id: str) -> None:
         """Delete an app with everything in it and end its connections; raises NotFound."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mqttpush.access import owns_scope, refusal
@@ -31,6 +31,7 @@ from mqttpush.operations.context import (
     resolve_thing,
     resolve_user,
 )
+from mqttpush.operations.groups import delete_group
 from mqttpush.store import Transaction
 
 
@@ -180,39 +181,118 @@ class Principals:
 
     async def get_user(self, credentials: Credentials, reference: Reference) -> User:
         """A user, seen by himself or the admin; raises NotFound, NotAuthorized."""
-
-        def unit(tx: Transaction) -> User:
-            principal = self._context.authenticate(tx, credentials)
-            owner = resolve_user(tx, principal, reference)
-            require_self_or_admin(principal, owner, "read the user")
-            user = tx.users.get(owner.app_id, owner.id)
-            assert user is not None
-            return user
-
-        return await self._context.store.read(unit)
+        return await self._context.store.read(
+            lambda tx: self._own_user(tx, credentials, reference, "read the user")
+        )
 
     async def get_thing(self, credentials: Credentials, reference: Reference) -> Thing:
         """A thing, seen by itself, its owners or the admin; raises NotFound, NotAuthorized."""
+        return await self._context.store.read(
+            lambda tx: self._own_thing(tx, credentials, reference, "read the thing")
+        )
+
+    async def change_user(
+        self, credentials: Credentials, reference: Reference, changes: UserDraft
+    ) -> User:
+        """Set the given attributes; None leaves one. A pseudo user with a name and password
+        becomes a normal one. Raises AlreadyExists, NotFound, NotAuthorized.
+        """
+        password_hash = await self._hash(credentials, changes.password)
+
+        def unit(tx: Transaction) -> User:
+            user = self._own_user(tx, credentials, reference, "change the user")
+            changed = replace(
+                user,
+                login_name=changes.login_name or user.login_name,
+                email_address=changes.email_address or user.email_address,
+                phone_number=changes.phone_number or user.phone_number,
+                password_hash=password_hash or user.password_hash,
+                fields={**user.fields, **(changes.fields or {})},
+            )
+            tx.users.update(changed)
+            return changed
+
+        return await self._context.store.write(unit)
+
+    async def change_password(
+        self, credentials: Credentials, reference: Reference, old: str | None, new: str
+    ) -> None:
+        """A user who knows the old password, or the admin; other tokens of the user end."""
+        user = await self.get_user(credentials, reference)
+        is_right = await self._context.passwords.verify(user.password_hash, old or "")
+        new_hash = await self._context.passwords.hash(new)
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            if not (principal.is_admin or is_right):
+                raise InvalidGrant("the old password is not right")
+            now = self._own_user(tx, credentials, reference, "change the password")
+            tx.users.update(replace(now, password_hash=new_hash))
+            tx.tokens.delete_of(Owner(now.app_id, now.subject))
+            if not principal.is_admin and credentials.token is not None:
+                token_hash = secret_hash(credentials.token)
+                tx.tokens.insert(token_hash, principal, self._context.now_ms(), NEVER_MS)
+
+        await self._context.store.write(unit)
+
+    async def change_thing(
+        self, credentials: Credentials, reference: Reference, fields: Mapping[str, Any]
+    ) -> Thing:
+        """Set the given fields of a thing; for itself, its owners and the admin."""
 
         def unit(tx: Transaction) -> Thing:
-            principal = self._context.authenticate(tx, credentials)
-            owner = resolve_thing(tx, principal, reference)
-            _require_thing_right(tx, principal, owner, "read the thing")
-            thing = tx.things.get(owner.app_id, owner.id)
-            assert thing is not None
-            return thing
+            thing = self._own_thing(tx, credentials, reference, "change the thing")
+            changed = replace(thing, fields={**thing.fields, **fields})
+            tx.things.update(changed)
+            return changed
 
-        return await self._context.store.read(unit)
+        return await self._context.store.write(unit)
+
+    async def set_user_disabled(
+        self, credentials: Credentials, reference: Reference, is_disabled: bool
+    ) -> None:
+        """For the admin: a disabled user can do nothing and hears nothing."""
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            if not principal.is_admin:
+                raise refusal(principal, "disable a user")
+            user = self._own_user(tx, credentials, reference, "disable a user")
+            tx.users.update(replace(user, is_disabled=is_disabled))
+            if is_disabled:
+                tx.emit(OwnerRemoved(Owner(user.app_id, user.subject)))
+
+        await self._context.store.write(unit)
+
+    async def set_thing_disabled(
+        self, credentials: Credentials, reference: Reference, is_disabled: bool
+    ) -> None:
+        """For the admin and the thing's owners (spec kii 1.4)."""
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            thing = self._own_thing(tx, credentials, reference, "disable the thing")
+            if principal.kind is PrincipalKind.THING:
+                raise refusal(principal, "disable itself")
+            tx.things.update(replace(thing, is_disabled=is_disabled))
+            if is_disabled:
+                tx.emit(OwnerRemoved(Owner(thing.app_id, thing.subject)))
+
+        await self._context.store.write(unit)
 
     async def delete_user(self, credentials: Credentials, reference: Reference) -> None:
         """Delete a user with his installations, subscriptions, tokens and scope."""
 
         def unit(tx: Transaction) -> None:
-            principal = self._context.authenticate(tx, credentials)
-            owner = resolve_user(tx, principal, reference)
-            require_self_or_admin(principal, owner, "delete the user")
-            tx.users.delete(owner.app_id, owner.id)
-            _forget(tx, owner, Scope(owner.app_id, ScopeType.USER, owner.id))
+            user = self._own_user(tx, credentials, reference, "delete the user")
+            for group in tx.groups.list_of_owner(user.app_id, user.user_id):
+                delete_group(tx, group)
+            tx.groups.remove_user(user.app_id, user.user_id)
+            for thing_id in tx.things.owned_by(user.app_id, user.subject):
+                tx.things.remove_owner(user.app_id, thing_id, user.subject)
+            tx.users.delete(user.app_id, user.user_id)
+            scope = Scope(user.app_id, ScopeType.USER, user.user_id)
+            _forget(tx, Owner(user.app_id, user.subject), scope)
 
         await self._context.store.write(unit)
 
@@ -220,13 +300,38 @@ class Principals:
         """Delete a thing with its installation, subscriptions, tokens and scope."""
 
         def unit(tx: Transaction) -> None:
-            principal = self._context.authenticate(tx, credentials)
-            owner = resolve_thing(tx, principal, reference)
-            _require_thing_right(tx, principal, owner, "delete the thing")
-            tx.things.delete(owner.app_id, owner.id)
-            _forget(tx, owner, Scope(owner.app_id, ScopeType.THING, owner.id))
+            thing = self._own_thing(tx, credentials, reference, "delete the thing")
+            tx.things.delete(thing.app_id, thing.thing_id)
+            scope = Scope(thing.app_id, ScopeType.THING, thing.thing_id)
+            _forget(tx, Owner(thing.app_id, thing.subject), scope)
 
         await self._context.store.write(unit)
+
+    def _own_user(
+        self, tx: Transaction, credentials: Credentials, reference: Reference, action: str
+    ) -> User:
+        principal = self._context.authenticate(tx, credentials)
+        if principal.is_anonymous:
+            raise refusal(principal, action)
+        owner = resolve_user(tx, principal, reference)
+        require_self_or_admin(principal, owner, action)
+        user = tx.users.get(owner.app_id, owner.id)
+        assert user is not None
+        return user
+
+    def _own_thing(
+        self, tx: Transaction, credentials: Credentials, reference: Reference, action: str
+    ) -> Thing:
+        principal = self._context.authenticate(tx, credentials)
+        if principal.is_anonymous:
+            raise refusal(principal, action)
+        owner = resolve_thing(tx, principal, reference)
+        scope = Scope(owner.app_id, ScopeType.THING, owner.id)
+        if not (principal.is_admin or owns_scope(tx, principal, scope)):
+            raise refusal(principal, action)
+        thing = tx.things.get(owner.app_id, owner.id)
+        assert thing is not None
+        return thing
 
     async def _hash(self, credentials: Credentials, password: str | None) -> str | None:
         """Hash after a look at the credentials: strangers must not buy CPU time for nothing."""
@@ -251,12 +356,6 @@ class Principals:
         tx.tokens.insert(secret_hash(token), as_principal(owner), self._context.now_ms(), NEVER_MS)
 
 
-def _require_thing_right(tx: Transaction, principal: Principal, owner: Owner, action: str) -> None:
-    scope = Scope(owner.app_id, ScopeType.THING, owner.id)
-    if not (principal.is_admin or owns_scope(tx, principal, scope)):
-        raise refusal(principal, action)
-
-
 def _forget(tx: Transaction, owner: Owner, scope: Scope) -> None:
     for source_key in tx.sources.keys_of_scope(scope):
         tx.emit(SourceRemoved(source_key))
@@ -264,5 +363,7 @@ def _forget(tx: Transaction, owner: Owner, scope: Scope) -> None:
     for installation in tx.installations.list_of(owner):
         tx.installations.delete(installation.installation_id)
     tx.subscriptions.delete_of(owner)
+    tx.acl.delete_subject(owner.app_id, owner.subject)
+    tx.acl.delete_resource(owner.app_id, scope.path.rstrip("/"))
     tx.tokens.delete_of(owner)
     tx.emit(OwnerRemoved(owner))

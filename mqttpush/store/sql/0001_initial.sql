@@ -2,14 +2,15 @@
 -- 'group:ID' or 'admin:'. Random 128-bit secrets are kept as SHA-256, passwords as argon2id.
 
 CREATE TABLE apps (
-    app_id              TEXT PRIMARY KEY,
-    name                TEXT NOT NULL,
-    app_key             TEXT NOT NULL,
-    client_id           TEXT NOT NULL UNIQUE,
-    client_secret_hash  BLOB NOT NULL,
-    created_ms          INTEGER NOT NULL,
-    is_disabled         INTEGER NOT NULL DEFAULT 0,
-    is_app_key_checked  INTEGER NOT NULL DEFAULT 0
+    app_id                     TEXT PRIMARY KEY,
+    name                       TEXT NOT NULL,
+    app_key                    TEXT NOT NULL,
+    client_id                  TEXT NOT NULL UNIQUE,
+    client_secret_hash         BLOB NOT NULL,
+    created_ms                 INTEGER NOT NULL,
+    is_disabled                INTEGER NOT NULL,
+    is_app_key_checked         INTEGER NOT NULL,
+    is_thing_password_checked  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE users (

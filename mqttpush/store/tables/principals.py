@@ -21,19 +21,33 @@ from mqttpush.store.tables import Table
 class SqliteApps(Table):
     _COLUMNS = (
         "app_id, name, app_key, client_id, client_secret_hash, created_ms, is_disabled,"
-        " is_app_key_checked"
+        " is_app_key_checked, is_thing_password_checked"
     )
 
     def insert(self, app: App) -> None:
         try:
             self._execute(
-                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(app)
+                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                astuple(app),
             )
         except sqlite3.IntegrityError as exc:
             raise AlreadyExists("app", app.app_id) from exc
 
     def get(self, app_id: str) -> App | None:
         return self._one("WHERE app_id = ?", app_id)
+
+    def update(self, app: App) -> None:
+        self._execute(
+            "UPDATE apps SET name = ?, is_disabled = ?, is_app_key_checked = ?,"
+            " is_thing_password_checked = ? WHERE app_id = ?",
+            (
+                app.name,
+                app.is_disabled,
+                app.is_app_key_checked,
+                app.is_thing_password_checked,
+                app.app_id,
+            ),
+        )
 
     def get_by_client_id(self, client_id: str) -> App | None:
         return self._one("WHERE client_id = ?", client_id)
@@ -50,8 +64,8 @@ class SqliteApps(Table):
         return self._app(row) if row else None
 
     @staticmethod
-    def _app(row: tuple[str, str, str, str, bytes, int, int, int]) -> App:
-        return App(*row[:6], bool(row[6]), bool(row[7]))
+    def _app(row: tuple[str, str, str, str, bytes, int, int, int, int]) -> App:
+        return App(*row[:6], bool(row[6]), bool(row[7]), bool(row[8]))
 
 
 class SqliteUsers(Table):
