@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json, Thing, User
+from mqttpush.operations.context import Reference
 from mqttpush.operations.principals import Principals, ThingDraft, UserDraft
 from mqttpush.rest.kii.wire import (
     APP,
@@ -24,6 +25,9 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Route
 
 CUSTOM_FIELDS_LIMIT_BYTES: Final = 63 * 1024  # spec kii 12
+_FIXED_THING_FIELDS: Final = frozenset(
+    {"_thingID", "_vendorThingID", "_password", "_created", "_disabled", "_accessToken"}
+)
 _CREATED: Final = (201, 400, 401, 404, 409)
 
 
@@ -47,6 +51,25 @@ class ThingRegistration(BaseModel):
     password: str = Field(alias="_password", min_length=1, max_length=200)
 
 
+class AnyFields(BaseModel):
+    """A body of the app's own fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PasswordChange(BaseModel):
+    """Body of PUT …/password; the admin needs no old one."""
+
+    oldPassword: str | None = Field(None, max_length=50)  # noqa: N815
+    newPassword: str = Field(min_length=4, max_length=50)  # noqa: N815
+
+
+class Status(BaseModel):
+    """Body of PUT …/status."""
+
+    disabled: bool
+
+
 class PrincipalRoutes:
     """…/users and …/things."""
 
@@ -62,6 +85,15 @@ class PrincipalRoutes:
         yield Route("POST", f"{APP}/things", self.create_thing, "Register a thing", _CREATED)
         yield Route("GET", thing, self.get_thing, "Get a thing", (200, 401, 404))
         yield Route("DELETE", thing, self.delete_thing, "Delete a thing", gone)
+        changed, status = (200, 400, 401, 404, 409), (200, 401, 404)
+        set_status = (204, 400, 401, 404)
+        yield Route("PATCH", user, self.change_user, "Change a user", changed)
+        yield Route("PUT", f"{user}/password", self.change_password, "Set a password", set_status)
+        yield Route("GET", f"{user}/status", self.user_status, "Is the user disabled?", status)
+        yield Route("PUT", f"{user}/status", self.set_user_status, "Disable a user", set_status)
+        yield Route("PATCH", thing, self.change_thing, "Change a thing", changed)
+        yield Route("GET", f"{thing}/status", self.thing_status, "Is the thing disabled?", status)
+        yield Route("PUT", f"{thing}/status", self.set_thing_status, "Disable a thing", set_status)
 
     async def create_user(self, request: ApiRequest) -> ApiResponse:
         """The content type says whether a token comes back; a body without a name does too."""
@@ -72,15 +104,8 @@ class PrincipalRoutes:
         if body.password is not None and not has_name:
             raise InvalidRequest("is required with a password", field="loginName")
         wants_token = not has_name or is_kii_type(request, "RegistrationAndAuthorizationRequest")
-        draft = UserDraft(
-            login_name=body.loginName,
-            email_address=body.emailAddress,
-            phone_number=body.phoneNumber,
-            password=body.password,
-            fields=_custom_fields(body),
-        )
         user, token = await self._principals.create_user(
-            credentials_of(request), draft, with_token=wants_token
+            credentials_of(request), _draft(body), with_token=wants_token
         )
         fields: Json = {"userID": user.user_id, **_user_fields(user)}
         if token is not None:
@@ -90,8 +115,7 @@ class PrincipalRoutes:
         return ApiResponse(201, fields, kii_type(kind), {"location": location})
 
     async def get_user(self, request: ApiRequest) -> ApiResponse:
-        reference = user_reference(request.parameters["userID"])
-        user = await self._principals.get_user(credentials_of(request), reference)
+        user = await self._principals.get_user(credentials_of(request), _user(request))
         fields = {
             "userID": user.user_id,
             **_user_fields(user),
@@ -101,8 +125,7 @@ class PrincipalRoutes:
         return ApiResponse(200, fields, kii_type("UserDataRetrievalResponse"))
 
     async def delete_user(self, request: ApiRequest) -> ApiResponse:
-        reference = user_reference(request.parameters["userID"])
-        await self._principals.delete_user(credentials_of(request), reference)
+        await self._principals.delete_user(credentials_of(request), _user(request))
         return no_content()
 
     async def create_thing(self, request: ApiRequest) -> ApiResponse:
@@ -120,14 +143,76 @@ class PrincipalRoutes:
         return ApiResponse(201, fields, kii_type(kind), {"location": location})
 
     async def get_thing(self, request: ApiRequest) -> ApiResponse:
-        reference = thing_reference(request.parameters["thingID"])
-        thing = await self._principals.get_thing(credentials_of(request), reference)
+        thing = await self._principals.get_thing(credentials_of(request), _thing(request))
         return ApiResponse(200, _thing_fields(thing), kii_type("ThingRetrievalResponse"))
 
     async def delete_thing(self, request: ApiRequest) -> ApiResponse:
-        reference = thing_reference(request.parameters["thingID"])
-        await self._principals.delete_thing(credentials_of(request), reference)
+        await self._principals.delete_thing(credentials_of(request), _thing(request))
         return no_content()
+
+    async def change_user(self, request: ApiRequest) -> ApiResponse:
+        body = request.parse(UserRegistration)
+        user = await self._principals.change_user(
+            credentials_of(request), _user(request), _draft(body)
+        )
+        fields = {"userID": user.user_id, **_user_fields(user)}
+        return ApiResponse(200, fields, kii_type("UserUpdateResponse"))
+
+    async def change_password(self, request: ApiRequest) -> ApiResponse:
+        body = request.parse(PasswordChange)
+        await self._principals.change_password(
+            credentials_of(request), _user(request), body.oldPassword, body.newPassword
+        )
+        return no_content()
+
+    async def user_status(self, request: ApiRequest) -> ApiResponse:
+        user = await self._principals.get_user(credentials_of(request), _user(request))
+        return ApiResponse(200, {"disabled": user.is_disabled})
+
+    async def set_user_status(self, request: ApiRequest) -> ApiResponse:
+        body = request.parse(Status)
+        await self._principals.set_user_disabled(
+            credentials_of(request), _user(request), body.disabled
+        )
+        return no_content()
+
+    async def change_thing(self, request: ApiRequest) -> ApiResponse:
+        """The identity of a thing stays; its other fields are set."""
+        body = request.parse(AnyFields)
+        fields = {k: v for k, v in _custom_fields(body).items() if k not in _FIXED_THING_FIELDS}
+        thing = await self._principals.change_thing(
+            credentials_of(request), _thing(request), fields
+        )
+        return ApiResponse(200, _thing_fields(thing), kii_type("ThingUpdateResponse"))
+
+    async def thing_status(self, request: ApiRequest) -> ApiResponse:
+        thing = await self._principals.get_thing(credentials_of(request), _thing(request))
+        return ApiResponse(200, {"disabled": thing.is_disabled})
+
+    async def set_thing_status(self, request: ApiRequest) -> ApiResponse:
+        body = request.parse(Status)
+        await self._principals.set_thing_disabled(
+            credentials_of(request), _thing(request), body.disabled
+        )
+        return no_content()
+
+
+def _user(request: ApiRequest) -> Reference:
+    return user_reference(request.parameters["userID"])
+
+
+def _thing(request: ApiRequest) -> Reference:
+    return thing_reference(request.parameters["thingID"])
+
+
+def _draft(body: UserRegistration) -> UserDraft:
+    return UserDraft(
+        login_name=body.loginName,
+        email_address=body.emailAddress,
+        phone_number=body.phoneNumber,
+        password=body.password,
+        fields=_custom_fields(body),
+    )
 
 
 def _custom_fields(body: BaseModel) -> Mapping[str, Any]:
