@@ -8,6 +8,8 @@ Knows no REST and nothing of the server's inside. The one idea: paho's `loop_rea
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable, Collection
 from typing import Any, Literal, get_args
@@ -91,6 +93,17 @@ class Device:
             self.lost.cancel()
         self._client.disconnect()
         self._client.loop_write()
+
+    def abort(self) -> None:
+        """Break the link as a lost network does: no DISCONNECT."""
+        if not self.lost.done():
+            self.lost.cancel()
+        sock = self._client.socket()
+        if sock is not None:
+            # Through a twin, because paho's WebSocket wrapper cannot shut down. Paho meets the end
+            # of the stream at its next read, and closes its socket.
+            with socket.socket(fileno=os.dup(sock.fileno())) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
 
     def tend(self) -> None:
         """Keep-alive; call every few seconds."""
