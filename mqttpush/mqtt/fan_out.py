@@ -123,30 +123,26 @@ class FanOut:
             self._metrics.pushes_dropped.add("closed", handle.app_id, count=lost_count)
 
     def _write(self, handle: Handle) -> None:
-        assert handle.variant is not None
         pushes = handle.outbox
-        limit = self._rules.settings.max_outbox_packets
-        count = len(pushes)
-        if handle.variant.is_aliasing:
-            limit = 1  # the packet that says the alias; those behind it only use it
-        if count > limit:
-            handle.outbox, rest = pushes[:limit], pushes[limit:]
-            self._write(handle)
-            if handle.is_paused or handle.connection.state is not State.OPEN:
-                for push in rest:
+        start = 0
+        while start < len(pushes):
+            assert handle.variant is not None
+            # The packet that says the alias goes alone; those behind it only use it.
+            limit = 1 if handle.variant.is_aliasing else self._rules.settings.max_outbox_packets
+            part = pushes if start == 0 and len(pushes) <= limit else pushes[start : start + limit]
+            data = handle.variant.join(handle.topic_name, part)
+            if handle.variant.is_aliasing:
+                handle.variant = self._variants.aliased
+                handle.topic_name = b""
+            start += len(part)
+            self._metrics.pushes_sent.value += len(part)
+            self._metrics.socket_writes.value += 1
+            handle.transport.write(data)
+            if handle.is_paused:
+                for push in pushes[start:]:
                     self._offer(handle, push)
-            else:
-                handle.outbox = rest
-                self._write(handle)
-            return
-        data = handle.variant.join(handle.topic_name, pushes)
+                break
         pushes.clear()
-        if handle.variant.is_aliasing:
-            handle.variant = self._variants.aliased
-            handle.topic_name = b""
-        self._metrics.pushes_sent.value += count
-        self._metrics.socket_writes.value += 1
-        handle.transport.write(data)
 
     def _offer(self, handle: Handle, push: Push) -> bool:
         """The slow way: a client that is not there, takes only small packets, or does not read."""

@@ -50,8 +50,8 @@ class TimerWheel:
             items, self._slices[index] = self._slices[index], []
             self._next = number + 1
             for item in items:
-                if item.wheel_slice > number:
-                    continue  # it has a place elsewhere: this one is left from before it moved
+                if not 0 <= item.wheel_slice <= number:
+                    continue  # left from before it moved: it came already, or is elsewhere
                 item.wheel_slice = -1
                 if item.deadline() <= now:
                     yield item

@@ -196,7 +196,7 @@ class World:
             settings=self.settings,
             metrics=self.metrics,
             clock=lambda: self.now,
-            random=random.Random(1),  # noqa: S311
+            random=random.Random(1),
             authenticate=self._authenticate,
             on_closed=self.closed.append,
             on_request=lambda *request: self.requests.append(request),
