@@ -324,6 +324,12 @@ class LimitSettings(Section):
     max_filters_per_owner: int = Field(
         10, ge=0, le=1000, description="named filters one user or thing may make in a bucket"
     )
+    message_retention_s: int = Field(
+        604_800,
+        ge=60,
+        description="how long the record of a sent message is kept, seconds",
+        examples=[604800],
+    )
     max_group_members: int = Field(1000, ge=1, le=100_000, description="members of one group")
 
 

@@ -385,15 +385,34 @@ class MessageSent(NamedTuple):
     """One accepted message, to a topic's subscribers or (direct push) to one owner.
 
     source: the topic; None for direct push. target: the owner; None for a topic.
-    payload: the MQTT payload, rendered and size-checked when the message was accepted.
+    payloads: by network, rendered and size-checked when the message was accepted.
     """
 
     message_id: str
     source: Source | None
     target: Owner | None
-    payload: bytes | None  # None: the message does not go to MQTT
+    payloads: Mapping[str, bytes]
     to_development: bool
     to_production: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """What is kept of an accepted message. place: path of the topic, user or thing."""
+
+    message_id: str
+    app_id: str
+    place: str
+    sender: str
+    sent_ms: int
+
+
+class Outcome(NamedTuple):
+    """So many recipients of a network met this end: `delivered`, or why not."""
+
+    network: str
+    outcome: str
+    recipients: int
 
 
 # --- changes of the live index, in commit order between the events ---------------------------

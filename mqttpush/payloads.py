@@ -24,7 +24,32 @@ from mqttpush.models import (
     Source,
 )
 
-MQTT_LIMIT_BYTES: Final = 4096  # spec kii 12
+# Of the payload as JSON (spec kii 8.5.9, 12; networks for JPush).
+LIMITS_BYTES: Final = {"mqtt": 4096, "fcm": 4096, "gcm": 4096, "apns": 2048, "jpush": 4000}
+# Names of control fields on APNs, where bytes are few (spec kii 9.1).
+SHORT_NAMES: Final = {
+    "appID": "a",
+    "sender": "s",
+    "origin": "o",
+    "when": "w",
+    "type": "t",
+    "topic": "to",
+    "objectScopeType": "st",
+    "objectScopeAppID": "sa",
+    "objectScopeUserID": "su",
+    "objectScopeGroupID": "sg",
+    "objectScopeThingID": "sth",
+    "bucketID": "bi",
+    "bucketType": "bt",
+    "objectID": "oi",
+    "modifiedAt": "om",
+}
+_APS_ALERT: Final = {
+    "actionLocKey": "action-loc-key",
+    "locKey": "loc-key",
+    "locArgs": "loc-args",
+    "launchImage": "launch-image",
+}
 _FOLDER_BY_KIND: Final = {"user": "users", "thing": "things"}
 ADMIN_URI: Final = "kiicloud://admins/APP_ADMIN"
 _SCOPE_OWNER_FIELD: Final = {
@@ -63,45 +88,91 @@ def render_event(event: ObjectEvent, when_ms: int) -> bytes:
     return orjson.dumps(fields)
 
 
-def render_topic_message(message: Message, topic: Source, sender: Principal, when_ms: int) -> bytes:
-    """The Push to User payload on MQTT; raises InvalidRequest over 4096 bytes.
+def render_topic_message(
+    message: Message, topic: Source, sender: Principal, when_ms: int
+) -> dict[str, bytes]:
+    """Push to User: the payload of every enabled network; raises InvalidRequest if one is too big.
 
-    `when` is always there, as in every payload seen of the service (spec kii 9.2).
+    On MQTT `when` is always there, as in every payload seen of the service (spec kii 9.2).
     """
-    fields = _message_fields(message, sender)
-    fields["sourceURI"] = topic.uri
-    fields["when"] = when_ms
+    control: Json = {}
     if message.sends_topic_id:
-        fields["topic"] = topic.id
+        control["topic"] = topic.id
     if message.sends_object_scope:
-        _add_scope(fields, topic.scope)
-    return _sized(fields)
+        _add_scope(control, topic.scope)
+    on_mqtt = {"sourceURI": topic.uri, "when": when_ms}
+    return _render_message(message, sender, when_ms, control, on_mqtt)
 
 
 def render_direct_message(
     message: Message, target: Owner, sender: Principal, when_ms: int
-) -> bytes:
-    """The Direct Push payload on MQTT; raises InvalidRequest over 4096 bytes."""
-    fields = _message_fields(message, sender)
-    fields["sourceURI"] = _subject_uri(target.subject)
-    if message.sends_when:
-        fields["when"] = when_ms
-    return _sized(fields)
+) -> dict[str, bytes]:
+    """Direct Push: the payload of every enabled network; raises InvalidRequest for its size."""
+    on_mqtt = {"sourceURI": _subject_uri(target.subject)}
+    return _render_message(message, sender, when_ms, {}, on_mqtt)
 
 
-def _message_fields(message: Message, sender: Principal) -> Json:
-    """Data of both levels, then control fields, which win over data of the same name (8.4)."""
-    own_data: Mapping[str, Any] = message.networks["mqtt"].get("data") or {}
-    fields: Json = {**message.data, **own_data, "senderURI": _subject_uri(sender.subject)}
+def _render_message(
+    message: Message, sender: Principal, when_ms: int, control: Json, on_mqtt: Json
+) -> dict[str, bytes]:
+    control = {**control, **_sender_fields(message, sender, when_ms)}
+    on_mqtt = {**on_mqtt, "senderURI": _subject_uri(sender.subject)}
+    payloads: dict[str, bytes] = {}
+    for network, part in message.networks.items():
+        # Data of both levels, then control fields, which win over data of the same name (8.4).
+        data = {**message.data, **(part.get("data") or {})}
+        if network == "mqtt":
+            payload = {**data, **control, **on_mqtt}
+        elif network == "apns":
+            payload = {"aps": _aps(part), **data, **_shortened(control)}
+        else:
+            payload = {key: _as_text(value) for key, value in {**data, **control}.items()}
+        payloads[network] = _sized(network, payload)
+    return payloads
+
+
+def _sender_fields(message: Message, sender: Principal, when_ms: int) -> Json:
+    fields: Json = {}
     if message.sends_sender and sender.id:
         fields["sender"] = sender.id
     if message.sends_app_id:
         fields["appID"] = sender.app_id
     if message.sends_origin:
         fields["origin"] = "EXPLICIT"
+    if message.sends_when:
+        fields["when"] = when_ms
     if message.message_type is not None:
         fields["type"] = message.message_type
     return fields
+
+
+def _aps(part: Mapping[str, Any]) -> Json:
+    """Apple's own dictionary from the `apns` object of a message (spec kii 8.2, 9.4)."""
+    fields: Json = {}
+    alert = part.get("alert")
+    if isinstance(alert, dict):
+        fields["alert"] = {_APS_ALERT.get(key, key): value for key, value in alert.items()}
+    elif alert is not None:
+        fields["alert"] = alert
+    for key in ("sound", "badge", "category"):
+        if part.get(key) is not None:
+            fields[key] = part[key]
+    for key, name in (
+        ("contentAvailable", "content-available"),
+        ("mutableContent", "mutable-content"),
+    ):
+        if part.get(key):
+            fields[name] = 1
+    return fields or {"content-available": 1}
+
+
+def _shortened(control: Json) -> Json:
+    return {SHORT_NAMES[key]: value for key, value in control.items()}
+
+
+def _as_text(value: object) -> str:
+    """FCM carries texts only (spec kii 9.3); booleans as JSON writes them."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _add_scope(fields: Json, scope: Scope) -> None:
@@ -118,11 +189,12 @@ def _subject_uri(subject: str) -> str:
     return f"kiicloud://{folder}/{identifier}" if folder else ADMIN_URI
 
 
-def _sized(fields: Json) -> bytes:
+def _sized(network: str, fields: Json) -> bytes:
     payload = orjson.dumps(fields)
-    if len(payload) > MQTT_LIMIT_BYTES:
+    limit_bytes = LIMITS_BYTES[network]
+    if len(payload) > limit_bytes:
         raise InvalidRequest(
-            f"the MQTT payload has {len(payload)} bytes, {MQTT_LIMIT_BYTES} are allowed",
+            f"the {network} payload has {len(payload)} bytes, {limit_bytes} are allowed",
             field="data",
         )
     return payload

@@ -58,7 +58,9 @@ class Router:
 
     fan_out(handles, payload, conflation_key): send one payload to many. close(handle): end a
     connection whose right to be there is gone. is_open(handle): is it still one?
-    render_event(event, when_ms): the payload that all clients of a source get. now_ms: wall clock.
+    render_event(event, when_ms): the payload that all clients of a source get.
+    on_routed(message, live, taken): so many connections were meant, so many took it. now_ms: the
+    wall clock.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Router:
         close: Callable[[Handle], None],
         is_open: Callable[[Handle], bool],
         render_event: Callable[[ObjectEvent, int], bytes],
+        on_routed: Callable[[MessageSent, int, int], None],
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
@@ -75,6 +78,7 @@ class Router:
         self._close = close
         self._is_open = is_open
         self._render_event = render_event
+        self._on_routed = on_routed
         self._metrics = metrics
         self._now_ms = now_ms
         self._client_by_handle: dict[Handle, _Client] = {}
@@ -135,22 +139,26 @@ class Router:
 
     def _message_sent(self, message: MessageSent) -> None:
         self._metrics.events_routed.add("topic message" if message.source else "direct push")
-        if message.payload is None:
-            return
+        handles = self._handles_of_message(message)
+        taken_count = 0
+        if handles:
+            taken_count = self._fan_out(handles, message.payloads["mqtt"], None)
+        self._on_routed(message, len(handles), taken_count)
+
+    def _handles_of_message(self, message: MessageSent) -> Sequence[Handle]:
+        if "mqtt" not in message.payloads:
+            return ()
         handles: Sequence[Handle] = ()
         if message.source is not None:
             handles = self._handles_of(message.source.key)
         elif message.target in self._live_by_owner:
             handles = self._live_by_owner[message.target].handles
-        if not (message.to_development and message.to_production):
-            is_wanted = {True: message.to_development, False: message.to_production}
-            handles = [
-                handle
-                for handle in handles
-                if is_wanted[self._client_by_handle[handle].is_development]
-            ]
-        if handles:
-            self._fan_out(handles, message.payload, None)
+        if message.to_development and message.to_production:
+            return handles
+        is_wanted = {True: message.to_development, False: message.to_production}
+        return [
+            handle for handle in handles if is_wanted[self._client_by_handle[handle].is_development]
+        ]
 
     def _handles_of(self, source_key: int) -> tuple[Handle, ...]:
         handles = self._handles_by_source.get(source_key)

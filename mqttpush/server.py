@@ -8,6 +8,7 @@ a CONNECT is checked by a verb, whose commit tells the router about the connecti
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import random
@@ -45,6 +46,7 @@ from mqttpush.store.sqlite import DSN_PREFIX, MEMORY, open_sqlite
 
 KEY_FILE: Final = "server.key"
 READY_FILE: Final = "server.json"
+LOCK_FILE: Final = "server.lock"
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
 
 Announce = Callable[[dict[str, object]], None]
@@ -89,10 +91,14 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         operations, store = await stack.enter_async_context(
             _open_domain(settings, metrics, server.router_apply)
         )
+        stack.enter_context(_only_server(settings))
         server.wire(operations, store)
         try:
             await server.start()
-            yield server
+            async with asyncio.TaskGroup() as tasks:
+                recording = tasks.create_task(operations.messages.record(), name="message fates")
+                yield server
+                recording.cancel()
         finally:
             await server.stop()
 
@@ -123,6 +129,7 @@ class Server:
             close=lambda handle: self.broker.close(handle, ReasonCode.ADMINISTRATIVE_ACTION),
             is_open=lambda handle: handle.connection.state is not State.CLOSED,
             render_event=payloads.render_event,
+            on_routed=lambda *routed: self.operations.messages.routed(*routed),
             metrics=metrics,
             now_ms=now_ms,
         )
@@ -315,6 +322,27 @@ def _server_key(settings: Settings) -> bytes:
     except OSError as exc:
         problem = f"cannot keep the server's key: {exc.strerror}"
         raise ConfigError("store.dsn", str(path), problem) from exc
+
+
+@contextmanager
+def _only_server(settings: Settings) -> Iterator[None]:
+    """Hold the store's lock while serving: what another process commits would reach no client here.
+
+    The kernel drops the lock with the process, however that ends. Raises ConfigError.
+    """
+    folder = _data_folder(settings)
+    if folder is None:
+        yield
+        return
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            problem = "another mqttpush server runs on this store"
+            raise ConfigError(
+                "store.dsn", str(folder), problem, 'dsn = "sqlite:///other/mqttpush.db"'
+            ) from exc
+        yield
 
 
 @contextmanager

@@ -1,10 +1,31 @@
-"""Verbs of messages: send to a topic's subscribers, or directly to one user or thing."""
+"""Verbs of messages: send to a topic's subscribers or to one user or thing; ask what became of it.
+
+Accepting a message says nothing about its delivery (spec kii 6.4). What became of it is recorded
+after routing, away from the sender's answer.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
 from mqttpush import payloads
 from mqttpush.access import Verb, refusal, require
-from mqttpush.models import Credentials, Message, MessageSent, PrincipalKind
+from mqttpush.errors import MqttPushError, NotFound
+from mqttpush.models import (
+    Credentials,
+    Message,
+    MessageRecord,
+    MessageSent,
+    Outcome,
+    Owner,
+    Principal,
+    PrincipalKind,
+    Source,
+)
 from mqttpush.operations.context import (
     Context,
     Reference,
@@ -15,12 +36,46 @@ from mqttpush.operations.context import (
 from mqttpush.operations.topics import existing_topic
 from mqttpush.store import Transaction
 
+_log = logging.getLogger(__name__)
+
+DELIVERED: Final = "delivered"
+NOT_CONNECTED: Final = "not_connected"
+NOT_TAKEN: Final = "not_taken"  # connected, but not subscribed yet or not reading
+NOT_CONFIGURED: Final = "not_configured"
+CLEANING_EVERY_S: Final = 300.0
+CLEANING_BATCH: Final = 1000
+# Waiting outcomes: 10,000 of about 300 bytes are 3 MB; more than that and records are lost first.
+QUEUE_LIMIT: Final = 10_000
+_NETWORK_BY_DEVICE_TYPE: Final = {
+    "MQTT": ("mqtt",),
+    "ANDROID": ("fcm", "gcm"),
+    "IOS": ("apns",),
+    "JPUSH": ("jpush",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a message, as far as it is known."""
+
+    record: MessageRecord
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    message: MessageSent
+    live_count: int
+    taken_count: int
+
 
 class Messages:
-    """Accepting a message says nothing about its delivery (spec kii 6.4)."""
+    """Sending, and the record of what was sent."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._routed: deque[_Routed] = deque()
+        self._wake = asyncio.Event()
 
     async def send_to_topic(
         self, credentials: Credentials, scope: ScopeReference, topic_id: str, message: Message
@@ -34,12 +89,10 @@ class Messages:
             place = resolve_scope(tx, principal, scope)
             topic = existing_topic(tx, principal, place, topic_id)
             require(tx, principal, Verb.SEND_MESSAGE, place, topic)
-            payload = None
-            if "mqtt" in message.networks:
-                now_ms = context.now_ms()
-                payload = payloads.render_topic_message(message, topic, principal, now_ms)
+            now_ms = context.now_ms()
+            rendered = payloads.render_topic_message(message, topic, principal, now_ms)
             to = (message.to_development, message.to_production)
-            tx.emit(MessageSent(message_id, topic, None, payload, *to))
+            self._accept(tx, principal, MessageSent(message_id, topic, None, rendered, *to))
 
         await context.store.write(unit)
         return message_id
@@ -61,12 +114,111 @@ class Messages:
             is_self = kind is PrincipalKind.USER and principal.owner == owner
             if not (principal.is_admin or is_self):
                 raise refusal(principal, "send a direct push")
-            payload = None
-            if "mqtt" in message.networks:
-                now_ms = context.now_ms()
-                payload = payloads.render_direct_message(message, owner, principal, now_ms)
+            now_ms = context.now_ms()
+            rendered = payloads.render_direct_message(message, owner, principal, now_ms)
             to = (message.to_development, message.to_production)
-            tx.emit(MessageSent(message_id, None, owner, payload, *to))
+            self._accept(tx, principal, MessageSent(message_id, None, owner, rendered, *to))
 
         await context.store.write(unit)
         return message_id
+
+    async def fate(self, credentials: Credentials, message_id: str) -> Fate:
+        """What became of a message, for its sender and the admin; raises NotFound("message")."""
+
+        def unit(tx: Transaction) -> Fate:
+            principal = self._context.authenticate(tx, credentials)
+            record = tx.messages.get(principal.app_id, message_id)
+            if record is None or not (principal.is_admin or record.sender == principal.subject):
+                raise NotFound("message", message_id, app_id=principal.app_id)
+            return Fate(record, tx.messages.outcomes(message_id))
+
+        return await self._context.store.read(unit)
+
+    def routed(self, message: MessageSent, live_count: int, taken_count: int) -> None:
+        """The router has handed the message to `taken_count` of `live_count` connections."""
+        if len(self._routed) < QUEUE_LIMIT:
+            self._routed.append(_Routed(message, live_count, taken_count))
+            self._wake.set()
+
+    async def record(self) -> None:
+        """Write down what became of messages, and forget old ones; runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        cleaning_due_s = loop.time()
+        while True:
+            try:
+                if loop.time() >= cleaning_due_s:
+                    cleaning_due_s = loop.time() + CLEANING_EVERY_S
+                    await self._forget_old()
+                async with asyncio.timeout(cleaning_due_s - loop.time()):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            except MqttPushError as exc:
+                _log.warning("old messages could not be cleaned: %s", exc)
+            self._wake.clear()
+            while self._routed:
+                await self._record_one(self._routed.popleft())
+
+    async def _record_one(self, routed: _Routed) -> None:
+        message = routed.message
+        try:
+            recipients = await self._context.store.read(lambda tx: _recipients(tx, message))
+            outcomes = list(_outcomes(routed, recipients))
+            await self._context.store.write(
+                lambda tx: tx.messages.add_outcomes(message.message_id, outcomes)
+            )
+        except MqttPushError as exc:
+            _log.warning("outcome of message %s is not recorded: %s", message.message_id, exc)
+
+    async def _forget_old(self) -> None:
+        oldest_ms = self._context.now_ms() - self._context.limits.message_retention_s * 1000
+        while await self._context.store.write(
+            lambda tx: tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
+        ):
+            pass
+
+    def _accept(self, tx: Transaction, sender: Principal, sent: MessageSent) -> None:
+        record = MessageRecord(
+            sent.message_id,
+            sender.app_id,
+            _place(sent.source, sent.target),
+            sender.subject,
+            self._context.now_ms(),
+        )
+        tx.messages.insert(record)
+        tx.emit(sent)
+
+
+def _place(topic: Source | None, target: Owner | None) -> str:
+    if topic is not None:
+        return topic.path
+    assert target is not None
+    return f"{target.kind}s/{target.id}"
+
+
+def _recipients(tx: Transaction, message: MessageSent) -> dict[str, int]:
+    """Installations the message is for, by device type."""
+    environment = (message.to_development, message.to_production)
+    if message.source is not None:
+        return tx.installations.count_of_source(message.source.key, *environment)
+    assert message.target is not None
+    return tx.installations.count_of_owner(message.target, *environment)
+
+
+def _outcomes(routed: _Routed, recipients: dict[str, int]) -> list[Outcome]:
+    outcomes = []
+    for device_type, count in recipients.items():
+        networks = [n for n in _NETWORK_BY_DEVICE_TYPE[device_type] if n in routed.message.payloads]
+        if not networks:
+            continue
+        network = networks[0]  # with both, FCM wins over GCM (spec kii 8.3)
+        if network != "mqtt":
+            outcomes.append(Outcome(network, NOT_CONFIGURED, count))
+            continue
+        outcomes += [
+            Outcome("mqtt", DELIVERED, routed.taken_count),
+            Outcome("mqtt", NOT_TAKEN, routed.live_count - routed.taken_count),
+            # Who connected or left since routing makes the two counts differ by a few.
+            Outcome("mqtt", NOT_CONNECTED, max(0, count - routed.live_count)),
+        ]
+    return [outcome for outcome in outcomes if outcome.recipients > 0]

@@ -20,9 +20,11 @@ from mqttpush.models import (
     Filter,
     Group,
     Installation,
+    MessageRecord,
     MqttEndpoint,
     Object,
     ObjectQuery,
+    Outcome,
     Owner,
     Principal,
     Scope,
@@ -175,6 +177,16 @@ class InstallationTable(Protocol):
     def endpoint(self, installation_id: str) -> MqttEndpoint | None: ...
     def replace_password_hash(self, installation_id: str, password_hash: bytes) -> None: ...
 
+    def count_of_source(
+        self, source_key: int, to_development: bool, to_production: bool
+    ) -> dict[str, int]:
+        """Installations of those who hear the source and are enabled, by device type."""
+
+    def count_of_owner(
+        self, owner: Owner, to_development: bool, to_production: bool
+    ) -> dict[str, int]:
+        """Installations of the owner, by device type."""
+
     def connect_rows(self, usernames: Sequence[str]) -> dict[str, ConnectRow]:
         """What is known of each username, unknown ones left out: one query for all."""
 
@@ -249,6 +261,19 @@ class ObjectTable(Protocol):
         """Would `query` find it? Raises InvalidRequest for a bad clause."""
 
 
+class MessageTable(Protocol):
+    """Accepted messages and what became of them."""
+
+    def insert(self, record: MessageRecord) -> None: ...
+    def get(self, app_id: str, message_id: str) -> MessageRecord | None: ...
+    def add_outcomes(self, message_id: str, outcomes: Iterable[Outcome]) -> None:
+        """Counts of the same network and outcome add up; an unknown message is passed over."""
+
+    def outcomes(self, message_id: str) -> list[Outcome]: ...
+    def delete_older(self, sent_ms: int, limit: int) -> int:
+        """Delete at most `limit` sent before; returns how many."""
+
+
 class Transaction(Protocol):
     """What a unit of work sees: the tables as of now, its own writes included.
 
@@ -275,6 +300,8 @@ class Transaction(Protocol):
     def subscriptions(self) -> SubscriptionTable: ...
     @property
     def objects(self) -> ObjectTable: ...
+    @property
+    def messages(self) -> MessageTable: ...
 
     def emit(self, committed: Committed) -> None:
         """Hand this on, in commit order, once the unit is durable."""

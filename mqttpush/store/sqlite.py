@@ -27,6 +27,7 @@ from mqttpush.models import Committed
 from mqttpush.store import OnCommit, Result, Transaction
 from mqttpush.store.migrations import Migration, known_migrations, migrate
 from mqttpush.store.tables.installations import SqliteInstallations
+from mqttpush.store.tables.messages import SqliteMessages
 from mqttpush.store.tables.objects import SqliteObjects
 from mqttpush.store.tables.principals import (
     SqliteApps,
@@ -64,6 +65,7 @@ class SqliteTransaction:
         self.sources = SqliteSources(connection)
         self.subscriptions = SqliteSubscriptions(connection)
         self.objects = SqliteObjects(connection)
+        self.messages = SqliteMessages(connection)
         self.emitted: list[Committed] = []
         self.emit = self.emitted.append
 

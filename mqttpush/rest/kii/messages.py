@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json, Message, PrincipalKind
-from mqttpush.operations.messages import Messages
+from mqttpush.operations.messages import DELIVERED, Messages
 from mqttpush.rest.kii.wire import (
     APP,
     credentials_of,
@@ -53,6 +53,7 @@ _FCM_RESERVED: Final = frozenset(
     }
 )
 _SENT: Final = (201, 400, 401, 404)
+_FATE: Final = (200, 401, 404)
 
 
 class SendPushMessage(BaseModel):
@@ -91,11 +92,21 @@ class MessageRoutes:
             "Send to a topic's subscribers",
             _SENT,
         )
-        yield from in_every_scope(iter([topic]))
+        fate = Route(
+            "GET",
+            f"{APP}{{scope}}/topics/{{topicID}}/push/messages/{{messageID}}",
+            self.fate,
+            "What became of a message",
+            _FATE,
+        )
+        yield from in_every_scope(iter([topic, fate]))
         to_user = f"{APP}/users/{{userID}}/push/messages"
         to_thing = f"{APP}/things/{{thingID}}/push/messages"
         yield Route("POST", to_user, self.send_to_user, "Send to one user", _SENT)
         yield Route("POST", to_thing, self.send_to_thing, "Send to one thing", _SENT)
+        for path in (to_user, to_thing, f"{APP}/push/messages"):
+            one = f"{path}/{{messageID}}"
+            yield Route("GET", one, self.fate, "What became of a message", _FATE)
 
     async def send_to_topic(self, request: ApiRequest) -> ApiResponse:
         message_id = await self._messages.send_to_topic(
@@ -116,6 +127,25 @@ class MessageRoutes:
             credentials_of(request), PrincipalKind.THING, target, message_of(request)
         )
         return _accepted(message_id)
+
+    async def fate(self, request: ApiRequest) -> ApiResponse:
+        """Counts by network; they come in after the message was accepted."""
+        found = await self._messages.fate(credentials_of(request), request.parameters["messageID"])
+        networks: dict[str, Json] = {}
+        for network, outcome, count in found.outcomes:
+            counts = networks.setdefault(network, {"recipients": 0, "delivered": 0, "dropped": {}})
+            counts["recipients"] += count
+            if outcome == DELIVERED:
+                counts["delivered"] += count
+            else:
+                counts["dropped"][outcome] = count
+        fields = {
+            "pushMessageID": found.record.message_id,
+            "sentTo": found.record.place,
+            "sentAt": found.record.sent_ms,
+            "networks": networks,
+        }
+        return ApiResponse(200, fields, kii_type("PushMessageRetrievalResponse"))
 
 
 def message_of(request: ApiRequest) -> Message:

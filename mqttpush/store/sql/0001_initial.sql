@@ -162,3 +162,23 @@ CREATE TABLE filters (
     clause       TEXT NOT NULL
 ) STRICT;
 CREATE INDEX filters_by_bucket ON filters (bucket_key);
+
+-- Accepted messages and what became of them, kept for limits.message_retention_s. place: the path of
+-- the topic, or of the user or thing for a direct push.
+CREATE TABLE messages (
+    message_id  TEXT PRIMARY KEY,
+    app_id      TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
+    place       TEXT NOT NULL,
+    sender      TEXT NOT NULL,
+    sent_ms     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX messages_by_time ON messages (sent_ms);
+
+-- How many recipients of a network met which end: 'delivered' or the reason why not.
+CREATE TABLE message_outcomes (
+    message_id  TEXT NOT NULL REFERENCES messages ON DELETE CASCADE,
+    network     TEXT NOT NULL,
+    outcome     TEXT NOT NULL,
+    recipients  INTEGER NOT NULL,
+    PRIMARY KEY (message_id, network, outcome)
+) STRICT, WITHOUT ROWID;
