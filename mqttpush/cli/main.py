@@ -14,6 +14,7 @@ from mqttpush.errors import (
     MqttPushError,
     NotFound,
     RequestRefused,
+    SchemaMismatch,
     ServerUnreachable,
     first_error,
 )
@@ -49,7 +50,7 @@ class CommandFailed(click.ClickException):
 
 
 class Misconfigured(CommandFailed):
-    """A ConfigError on its way to standard error."""
+    """An error only the operator can mend, on its way to standard error."""
 
     exit_code = EXIT_CONFIG
 
@@ -79,7 +80,8 @@ class CommandTree(click.Group):
             error = first_error(exc)
             if error is None:
                 raise
-            kind = Misconfigured if isinstance(error, ConfigError) else CommandFailed
+            is_config = isinstance(error, ConfigError | SchemaMismatch)
+            kind = Misconfigured if is_config else CommandFailed
             raise kind(error) from exc
 
 
