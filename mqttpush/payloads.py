@@ -124,7 +124,7 @@ def _render_message(
         if network == "mqtt":
             payload = {**data, **control, **on_mqtt}
         elif network == "apns":
-            payload = {"aps": _aps(part), **data, **_shortened(control)}
+            payload = {**data, **_shortened(control), "aps": _aps(part)}
         else:
             payload = {key: _as_text(value) for key, value in {**data, **control}.items()}
         payloads[network] = _sized(network, payload)
