@@ -34,6 +34,7 @@ ANNA = Owner("app-1", "user:anna")
 BEN = Owner("app-1", "user:ben")
 STRANGER = Owner("app-2", "user:anna")  # the same ID in another app
 BUCKET, OTHER_BUCKET, TOPIC, FILTER = 1, 2, 3, 4
+MQTT = {"mqtt": b"{}"}
 
 
 @dataclass
@@ -43,12 +44,13 @@ class Broker:
     pushes: list[tuple[list[str], bytes, str | None]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
     rendered: list[tuple[ObjectEvent, int]] = field(default_factory=list)
 
     def fan_out(self, handles: Iterable[str], payload: bytes, conflation_key: str | None) -> int:
         listed = list(handles)
         self.pushes.append((listed, payload, conflation_key))
-        return len(listed)
+        return sum(handle not in self.full for handle in listed)
 
     def render(self, event: ObjectEvent, when_ms: int) -> bytes:
         self.rendered.append((event, when_ms))
@@ -68,6 +70,7 @@ class Stage:
 
     broker: Broker = field(default_factory=Broker)
     metrics: Metrics = field(default_factory=Metrics)
+    routed: list[tuple[MessageSent, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.router = Router(
@@ -75,6 +78,7 @@ class Stage:
             close=self.broker.closed.append,
             is_open=lambda handle: handle not in self.broker.gone,
             render_event=self.broker.render,
+            on_routed=lambda *facts: self.routed.append(facts),
             metrics=self.metrics,
             now_ms=lambda: nouns.NOW_MS,
         )
@@ -96,13 +100,13 @@ class Stage:
         self, key: int, *, to_development: bool = True, to_production: bool = True
     ) -> list[str]:
         topic = nouns.source(key, kind=SourceKind.TOPIC)
-        self.apply(MessageSent("m", topic, None, b"{}", to_development, to_production))
+        self.apply(MessageSent("m", topic, None, MQTT, to_development, to_production))
         return self.broker.receivers()
 
     def hearers_of_direct(
         self, target: Owner, *, to_development: bool = True, to_production: bool = True
     ) -> list[str]:
-        self.apply(MessageSent("m", None, target, b"{}", to_development, to_production))
+        self.apply(MessageSent("m", None, target, MQTT, to_development, to_production))
         return self.broker.receivers()
 
 
@@ -233,8 +237,17 @@ def test_a_direct_push_to_somebody_away_is_lost_quietly(stage: Stage) -> None:
 def test_a_message_that_does_not_go_to_mqtt_is_not_sent(stage: Stage) -> None:
     stage.attach("anna-1", ANNA, TOPIC)
     topic = nouns.source(TOPIC, kind=SourceKind.TOPIC)
-    stage.apply(MessageSent("m", topic, None, None, True, True))
+    stage.apply(MessageSent("m", topic, None, {"fcm": b"{}"}, True, True))
     assert stage.broker.pushes == []
+
+
+def test_it_is_told_how_many_were_meant_and_how_many_took_a_message(stage: Stage) -> None:
+    stage.attach("anna-1", ANNA, TOPIC)
+    stage.attach("anna-2", ANNA, TOPIC)
+    stage.broker.full.add("anna-2")
+    stage.hearers_of_message(TOPIC)
+    stage.hearers_of_direct(BEN)
+    assert [(live, taken) for _, live, taken in stage.routed] == [(2, 1), (0, 0)]
 
 
 @pytest.mark.spec("kii 8.1")
