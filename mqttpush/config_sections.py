@@ -82,6 +82,25 @@ class MqttSettings(Section):
         description="host name told to clients; empty: the address listened on",
         examples=["push.example.com"],
     )
+    public_tcp_port: ListenerPort = Field(
+        None, description="port told to clients; empty: the one listened on", examples=[1883]
+    )
+    public_tls_port: ListenerPort = Field(
+        None, description="the same for MQTT over TLS", examples=[8883]
+    )
+    public_ws_port: ListenerPort = Field(
+        None, description="the same for MQTT over WebSocket", examples=[80]
+    )
+    public_wss_port: ListenerPort = Field(
+        None, description="the same for MQTT over WebSocket, TLS", examples=[443]
+    )
+    endpoint_ttl_s: int = Field(
+        0,
+        ge=0,
+        le=2_147_483_647,
+        description="how long MQTT credentials are valid, seconds; 0: for ever",
+        examples=[2592000],
+    )
     server_reference: str = Field(
         "",
         description="other server told to MQTT 5 clients at shutdown (host:port); empty: none",

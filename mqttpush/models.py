@@ -425,6 +425,7 @@ class ClientAttached(NamedTuple):
     owner: Owner
     installation_id: str
     is_development: bool
+    expires_ms: int  # when its credentials end, or NEVER_MS
     source_keys: tuple[int, ...]
 
 

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 from mqttpush.metrics import Metrics
 from mqttpush.models import (
+    NEVER_MS,
     AppRemoved,
     ClientAttached,
     Committed,
@@ -29,6 +33,14 @@ from mqttpush.models import (
     SubscriptionAdded,
     SubscriptionRemoved,
 )
+
+
+class CloseReason(Enum):
+    """Why a connection has to end."""
+
+    REVOKED = "revoked"  # installation, owner or app are gone or disabled
+    EXPIRED = "expired"  # the credentials were for so long only
+
 
 Handle = Any  # the MQTT server's connection, opaque here
 FanOut = Callable[[Iterable[Handle], bytes, str | None], int]
@@ -56,7 +68,7 @@ class _LiveOwner:
 class Router:
     """Applies what was committed: events to clients, changes to the index.
 
-    fan_out(handles, payload, conflation_key): send one payload to many. close(handle): end a
+    fan_out(handles, payload, conflation_key): send one payload to many. close(handle, why): end a
     connection whose right to be there is gone. is_open(handle): is it still one?
     render_event(event, when_ms): the payload that all clients of a source get.
     on_routed(message, live, taken): so many connections were meant, so many took it. now_ms: the
@@ -67,7 +79,7 @@ class Router:
         self,
         *,
         fan_out: FanOut,
-        close: Callable[[Handle], None],
+        close: Callable[[Handle, CloseReason], None],
         is_open: Callable[[Handle], bool],
         render_event: Callable[[ObjectEvent, int], bytes],
         on_routed: Callable[[MessageSent, int, int], None],
@@ -86,6 +98,9 @@ class Router:
         self._owners_by_source: dict[int, set[Owner]] = {}
         # Flat handles of a source, made at its first event after a change.
         self._handles_by_source: dict[int, tuple[Handle, ...]] = {}
+        # (expires_ms, number, handle), soonest first; only of credentials that end.
+        self._expiries: list[tuple[int, int, Handle]] = []
+        self._numbers = count()
         self._apply_by_type: dict[type, Callable[[Any], None]] = {
             ObjectEvent: self._object_event,
             MessageSent: self._message_sent,
@@ -118,6 +133,14 @@ class Router:
             for source_key in live.source_keys:
                 self._drop_owner_of_source(source_key, client.owner)
             del self._live_by_owner[client.owner]
+
+    def close_expired(self) -> None:
+        """End the connections whose credentials have expired; to be called every second or so."""
+        now_ms = self._now_ms()
+        while self._expiries and self._expiries[0][0] <= now_ms:
+            handle = heappop(self._expiries)[2]
+            if handle in self._client_by_handle:
+                self._end(handle, CloseReason.EXPIRED)
 
     def is_live(self, owner: Owner) -> bool:
         """Has this owner a live connection here?"""
@@ -186,6 +209,8 @@ class Router:
         self._client_by_handle[change.handle] = _Client(
             owner, change.installation_id, change.is_development
         )
+        if change.expires_ms != NEVER_MS:
+            heappush(self._expiries, (change.expires_ms, next(self._numbers), change.handle))
         self._forget_handles_of(live.source_keys)
 
     def _subscription_added(self, change: SubscriptionAdded) -> None:
@@ -232,10 +257,10 @@ class Router:
             if client.owner.app_id == change.app_id:
                 self._end(handle)
 
-    def _end(self, handle: Handle) -> None:
+    def _end(self, handle: Handle, reason: CloseReason = CloseReason.REVOKED) -> None:
         """First out of the index, so that nothing more is delivered; then off the line."""
         self.detach(handle)
-        self._close(handle)
+        self._close(handle, reason)
 
     def _drop_owner_of_source(self, source_key: int, owner: Owner) -> None:
         owners = self._owners_by_source[source_key]

@@ -40,7 +40,7 @@ from mqttpush.rest.app import Application
 from mqttpush.rest.kii.errors import render_error
 from mqttpush.rest.kii.installations import MqttAddress
 from mqttpush.rest.kii.table import kii_routes
-from mqttpush.router import Router
+from mqttpush.router import CloseReason, Router
 from mqttpush.store import OnCommit, Store
 from mqttpush.store.sqlite import DSN_PREFIX, MEMORY, open_sqlite
 
@@ -48,6 +48,12 @@ KEY_FILE: Final = "server.key"
 READY_FILE: Final = "server.json"
 LOCK_FILE: Final = "server.lock"
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
+
+EXPIRY_CHECK_S: Final = 1.0
+_CLOSE_CODES: Final = {
+    CloseReason.REVOKED: ReasonCode.ADMINISTRATIVE_ACTION,
+    CloseReason.EXPIRED: ReasonCode.MAXIMUM_CONNECT_TIME,
+}
 
 Announce = Callable[[dict[str, object]], None]
 
@@ -96,9 +102,13 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         try:
             await server.start()
             async with asyncio.TaskGroup() as tasks:
-                recording = tasks.create_task(operations.messages.record(), name="message fates")
+                running = [
+                    tasks.create_task(operations.messages.record(), name="message fates"),
+                    tasks.create_task(server.close_expired(), name="expired credentials"),
+                ]
                 yield server
-                recording.cancel()
+                for task in running:
+                    task.cancel()
         finally:
             await server.stop()
 
@@ -126,7 +136,7 @@ class Server:
             fan_out=lambda handles, payload, key: self.broker.fan_out(
                 handles, payload, conflation_key=key
             ),
-            close=lambda handle: self.broker.close(handle, ReasonCode.ADMINISTRATIVE_ACTION),
+            close=lambda handle, why: self.broker.close(handle, _CLOSE_CODES[why]),
             is_open=lambda handle: handle.connection.state is not State.CLOSED,
             render_event=payloads.render_event,
             on_routed=lambda *routed: self.operations.messages.routed(*routed),
@@ -168,6 +178,12 @@ class Server:
         await self.listeners.drain(timeout_s / 2)
         await self.listeners.stop()
 
+    async def close_expired(self) -> None:
+        """End connections whose credentials expire; runs until cancelled."""
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_S)
+            self.router.close_expired()
+
     def addresses(self) -> dict[str, object]:
         """`http` as a URL, `mqtt_tcp` and its like as host:port, of the open listeners."""
         found: dict[str, object] = {}
@@ -183,10 +199,10 @@ class Server:
         ports = {kind: port for kind, (_, port) in self.listeners.addresses.items()}
         return MqttAddress(
             settings.public_host or host,
-            ports.get("tcp", 0),
-            ports.get("tls", 0),
-            ports.get("ws", 0),
-            ports.get("wss", 0),
+            settings.public_tcp_port or ports.get("tcp", 0),
+            settings.public_tls_port or ports.get("tls", 0),
+            settings.public_ws_port or ports.get("ws", 0),
+            settings.public_wss_port or ports.get("wss", 0),
         )
 
     async def _authenticate(
@@ -273,6 +289,7 @@ async def _open_domain(
                 secrets=SecretMaker(source=random.SystemRandom(), server_key=_server_key(settings)),
                 passwords=passwords,
                 limits=settings.limits,
+                endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
             )
             yield Operations.over(context), store
     finally:

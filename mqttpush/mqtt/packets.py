@@ -79,6 +79,7 @@ class ReasonCode(IntEnum):
     RETAIN_NOT_SUPPORTED = 0x9A
     SERVER_MOVED = 0x9D
     CONNECTION_RATE_EXCEEDED = 0x9F
+    MAXIMUM_CONNECT_TIME = 0xA0
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1
 
 
@@ -237,7 +238,7 @@ class Connect:
     is_clean_start: bool = True
     keep_alive_s: int = 0
     username: str | None = None
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)
     will: Will | None = None
     properties: Properties = field(default_factory=_none)
 

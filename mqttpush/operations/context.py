@@ -34,6 +34,7 @@ class Context:
     secrets: SecretMaker
     passwords: Passwords
     limits: LimitSettings
+    endpoint_ttl_s: int  # 0: MQTT credentials do not expire
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""

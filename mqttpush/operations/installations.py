@@ -11,6 +11,7 @@ from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import may_connect, secret_hash
 from mqttpush.errors import InvalidRequest, LimitReached, NotFound
 from mqttpush.models import (
+    NEVER_MS,
     ClientAttached,
     Credentials,
     DeviceType,
@@ -63,6 +64,12 @@ class EndpointView:
     endpoint: MqttEndpoint
     password: str
     now_ms: int
+
+    @property
+    def is_current(self) -> bool:
+        """False when it has expired, or the server's key, and so the password, is another now."""
+        is_password_known = secret_hash(self.password) == self.endpoint.password_hash
+        return is_password_known and self.endpoint.expires_ms > self.now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,27 +152,25 @@ class Installations:
     async def mqtt_endpoint(self, credentials: Credentials, installation_id: str) -> EndpointView:
         """Where and how this installation connects (spec kii 3.1); ready at once.
 
-        Raises NotFound("installation") or, for a phone, NotFound("mqtt_endpoint").
+        Credentials that have expired are replaced, others are told again. Raises
+        NotFound("installation") or, for a phone, NotFound("mqtt_endpoint").
         """
-        context = self._context
-        reference = InstallationReference(installation_id)
+        view = await self._context.store.read(
+            lambda tx: self._view_endpoint(tx, credentials, installation_id)
+        )
+        if view.is_current:
+            return view
 
         def unit(tx: Transaction) -> EndpointView:
-            self._visible(tx, credentials, reference)
-            endpoint = tx.installations.endpoint(installation_id)
-            if endpoint is None:
-                raise NotFound("mqtt_endpoint", installation_id, app_id=credentials.app_id)
-            password = context.secrets.mqtt_password(installation_id, endpoint.mqtt_topic)
-            return EndpointView(endpoint, password, context.now_ms())
+            view = self._view_endpoint(tx, credentials, installation_id)
+            if not view.is_current:
+                owner = self._visible(tx, credentials, InstallationReference(installation_id)).owner
+                tx.installations.delete_endpoint(installation_id)
+                self._insert_endpoint(tx, owner.app_id, installation_id)
+                tx.emit(InstallationRemoved(owner, installation_id))
+            return self._view_endpoint(tx, credentials, installation_id)
 
-        view = await context.store.read(unit)
-        if secret_hash(view.password) != view.endpoint.password_hash:
-            # The server's key was replaced: this answer renews the password.
-            new_hash = secret_hash(view.password)
-            await context.store.write(
-                lambda tx: tx.installations.replace_password_hash(installation_id, new_hash)
-            )
-        return view
+        return await self._context.store.write(unit)
 
     async def connect(self, requests: Sequence[ConnectRequest]) -> list[ConnectAnswer]:
         """Check CONNECTs that came together and attach who may, in commit order: two queries.
@@ -189,12 +194,39 @@ class Installations:
                     installation.owner,
                     installation.installation_id,
                     installation.is_development,
+                    rows[request.username].endpoint.expires_ms,
                     sources[installation.owner],
                 )
                 tx.emit(attached)
             return answers
 
         return await self._context.store.write(unit)
+
+    def _view_endpoint(
+        self, tx: Transaction, credentials: Credentials, installation_id: str
+    ) -> EndpointView:
+        installation = self._visible(tx, credentials, InstallationReference(installation_id))
+        endpoint = tx.installations.endpoint(installation_id)
+        if endpoint is None:
+            app_id = installation.owner.app_id
+            raise NotFound("mqtt_endpoint", installation_id, app_id=app_id)
+        password = self._context.secrets.mqtt_password(installation_id, endpoint.mqtt_topic)
+        return EndpointView(endpoint, password, self._context.now_ms())
+
+    def _insert_endpoint(self, tx: Transaction, app_id: str, installation_id: str) -> None:
+        context = self._context
+        mqtt_topic = context.secrets.mqtt_topic()
+        password = context.secrets.mqtt_password(installation_id, mqtt_topic)
+        ttl_s = context.endpoint_ttl_s
+        tx.installations.insert_endpoint(
+            MqttEndpoint(
+                installation_id,
+                context.secrets.mqtt_username(app_id),
+                secret_hash(password),
+                mqtt_topic,
+                context.now_ms() + ttl_s * 1000 if ttl_s else NEVER_MS,
+            )
+        )
 
     def _visible(
         self, tx: Transaction, credentials: Credentials, reference: InstallationReference
@@ -232,16 +264,7 @@ class Installations:
             raise LimitReached("limits.max_mqtt_installations_per_owner")
         registration_id = draft.registration_id or context.secrets.uuid()
         installation = self._insert(tx, owner, draft, registration_id)
-        mqtt_topic = context.secrets.mqtt_topic()
-        password = context.secrets.mqtt_password(installation.installation_id, mqtt_topic)
-        tx.installations.insert_endpoint(
-            MqttEndpoint(
-                installation.installation_id,
-                context.secrets.mqtt_username(owner.app_id),
-                secret_hash(password),
-                mqtt_topic,
-            )
-        )
+        self._insert_endpoint(tx, owner.app_id, installation.installation_id)
         return installation
 
     @staticmethod

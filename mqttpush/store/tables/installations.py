@@ -86,11 +86,8 @@ class SqliteInstallations(Table):
         ).fetchone()
         return MqttEndpoint(*row) if row else None
 
-    def replace_password_hash(self, installation_id: str, password_hash: bytes) -> None:
-        self._execute(
-            "UPDATE mqtt_endpoints SET password_hash = ? WHERE installation_id = ?",
-            (password_hash, installation_id),
-        )
+    def delete_endpoint(self, installation_id: str) -> None:
+        self._execute("DELETE FROM mqtt_endpoints WHERE installation_id = ?", (installation_id,))
 
     def count_of_source(
         self, source_key: int, to_development: bool, to_production: bool
