@@ -25,6 +25,7 @@ def run_case(
 ) -> list[results.Result]:
     """Measure every contestant in turn, `runs` times over."""
     collected: dict[tuple[str, str], list[Samples]] = {}
+    disturbance = measure.Disturbance()
     for run in range(runs):
         for contestant in contestants:
             place = f"{case.name}: {contestant.name}, run {run + 1} of {runs}"
@@ -35,13 +36,16 @@ def run_case(
             ):
                 for metric, samples in case.measure(server, scale).items():
                     collected.setdefault((metric, contestant.name), []).append(samples)
+    others_cores = disturbance.cores()
     return [
         results.Result(
             case.name,
             metric,
             contestant.name,
             contestant.is_ours,
+            contestant is case.servers[0],
             tuple(collected[metric.name, contestant.name]),
+            others_cores,
         )
         for metric in case.metrics
         for contestant in contestants

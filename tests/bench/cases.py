@@ -70,7 +70,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the plan."""
+    """One row of the plan; the first of `servers` is held against the bars."""
 
     name: str
     what: str

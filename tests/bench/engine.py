@@ -54,12 +54,12 @@ async def serve() -> None:
         settings=settings,
         metrics=Metrics(),
         clock=time.monotonic,
-        random=random.Random(),  # noqa: S311 - shuffles a drain
+        random=random.Random(),
         authenticate=devices.authenticate,
         on_closed=devices.forget,
         on_request=lambda handle, mqtt_topic, payload: None,
     )
-    listeners = Listeners(settings=settings, broker=broker)
+    listeners = Listeners(settings=settings, broker=broker, data_folder=None)
     await listeners.start()
     print(listeners.addresses["tcp"][1], flush=True)
     loop = asyncio.get_running_loop()

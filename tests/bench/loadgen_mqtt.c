@@ -327,7 +327,7 @@ void mqtt_connect_devices(void)
     report_end();
     free(took);
     pings.began = now_ns();
-    pings.turn = 0;
+    pings.turn = 1;
     /* Real clients ping when the keep-alive has nearly passed; here evenly spread over devices. */
     if (storm.keep_alive_s != 0 && device_count != 0)
         pings.interval = storm.keep_alive_s * NS_PER_S * 9 / 10 / device_count;

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,32 @@ def cpu_s(pid: int) -> float:
     """
     # CPUCLOCK_SCHED of another process, as clock_getcpuclockid(3) makes it.
     return time.clock_gettime((~pid << 3) | 2)
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """How much of the machine others used; starts when made."""
+
+    began: float = field(default_factory=time.monotonic)
+    began_busy_s: float = field(default_factory=lambda: _busy_s() - _own_s())
+
+    def cores(self) -> float:
+        """Cores in use by others, on average; ask when the processes measured have ended."""
+        others_s = _busy_s() - _own_s() - self.began_busy_s
+        return max(0.0, others_s / (time.monotonic() - self.began))
+
+
+def _busy_s() -> float:
+    """CPU time of the whole machine since it started, time stolen by its host included."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    """CPU time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def memory_kib(pid: int) -> int:

@@ -120,7 +120,7 @@ class Server(ABC):
             self._process = subprocess.Popen(
                 command,
                 cwd=measure.ROOT,
-                env={**os.environ, **(environment or {})},
+                env=environment,
                 stdin=pipe,
                 stdout=pipe if talks else log,
                 stderr=log,
@@ -178,8 +178,10 @@ class MqttPush(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Settings of the server: free ports, JSON logs, a store of its own."""
+        """Settings of the server: free ports, JSON logs, a store of its own, else defaults."""
+        inherited = {name: value for name, value in os.environ.items() if "MQTTPUSH" not in name}
         return {
+            **inherited,
             "MQTTPUSH_HTTP__PORT": "0",
             "MQTTPUSH_MQTT__TCP_PORT": "0",
             "MQTTPUSH_MQTT__TLS_PORT": "",
@@ -202,7 +204,7 @@ class MqttPush(Server):
         made = subprocess.run(
             [python, "-m", "mqttpush", "app", "create", "bench", "--json"],
             cwd=measure.ROOT,
-            env={**os.environ, **self.environment},
+            env=self.environment,
             capture_output=True,
             check=True,
         )
