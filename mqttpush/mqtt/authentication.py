@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class ConnectAttempt:
     handle: Handle
     client_id: str
     username: str
-    password: bytes
+    password: bytes = field(repr=False)
     protocol_version: int
     address: str
 

@@ -229,6 +229,10 @@ class Broker:
         self._tick_due_at = self._clock() + TICK_S
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
 
+    def note_lag(self, lag_s: float) -> None:
+        """The loop ran `lag_s` late; half of the last lag is kept, so that it is not forgotten."""
+        self._lag_s = max(lag_s, self._lag_s / 2, 0.0)
+
     def check_deadlines(self) -> None:
         """Act on every deadline that has passed; the timer calls it."""
         now = self._clock()
@@ -398,8 +402,7 @@ class Broker:
 
     def _on_tick(self) -> None:
         now = self._clock()
-        # Half of the last lag is kept, so that one slow tick is not forgotten in the next.
-        self._lag_s = max(now - self._tick_due_at, self._lag_s / 2, 0.0)
+        self.note_lag(now - self._tick_due_at)
         self._tick_due_at = now + TICK_S
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
         self._tick_number += 1

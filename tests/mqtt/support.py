@@ -134,6 +134,7 @@ class FakeTransport:
     unsent_bytes: int = 0
     is_closing: bool = False
     is_aborted: bool = False
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def write(self, data: bytes) -> None:
         assert not self.is_closing, "a write after close"
@@ -144,9 +145,11 @@ class FakeTransport:
 
     def close(self) -> None:
         self.is_closing = True
+        self.closed.set()
 
     def abort(self) -> None:
         self.is_closing = self.is_aborted = True
+        self.closed.set()
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
