@@ -7,8 +7,8 @@ path's length and not the number of routes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -22,14 +22,50 @@ _LEAF: Final = ""  # key of the routes that end here; no segment is empty
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """A body as documents show it.
+
+    shape: a pydantic model or TypedDict; None for bytes of any kind. types: its media types.
+    """
+
+    shape: Any
+    types: tuple[str, ...] = ("application/json",)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What all routes of one dialect share, for documents; the values are OpenAPI's own objects.
+
+    statuses: errors that any of them may answer. errors: the response by status. parameters: by the
+    name that stands in a path, or in `Route.parameters`.
+    """
+
+    name: str
+    statuses: tuple[int, ...] = ()
+    errors: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    security_schemes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    security: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. path: `/api/apps/{appID}/…`; statuses: what it may answer, for documents."""
+    """One operation. path: `/api/apps/{appID}/…`; what follows `summary` is for documents.
+
+    statuses: what it may answer beside its dialect's errors. parameters: those of the query and the
+    headers. body, answer: of the request and of a success.
+    """
 
     method: str
     path: str
     handler: Handler
     summary: str
-    statuses: tuple[int, ...] = (200, 400, 401, 404)
+    statuses: tuple[int, ...] = (200,)
+    body: Content | None = None
+    answer: Content | None = None
+    parameters: tuple[str, ...] = ()
+    tag: str = ""
+    dialect: Dialect | None = None
 
 
 @dataclass(frozen=True, slots=True)
