@@ -78,6 +78,7 @@ async def test_an_attempt_says_what_the_client_said() -> None:
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("db", "away"), RuntimeError("a bug")])
+@clause("3.1.1", "MQTT-4.8.0-2")
 def test_when_authentication_fails_everybody_is_refused(
     failure: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,10 @@ async def test_a_client_that_takes_aliases_gets_the_topic_once() -> None:
         Publish(TOPIC if number == 0 else "", b"%d" % number, properties=alias)
         for number in range(4)
     ]
+    again = await world.connect(version=Version.V5, properties={Property.TOPIC_ALIAS_MAXIMUM: 10})
+    world.broker.fan_out([again.handle], b"4")
+    await world.settle()
+    assert again.packets() == [Publish(TOPIC, b"4", properties=alias)]
 
 
 @in_loop

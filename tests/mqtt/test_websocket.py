@@ -184,7 +184,8 @@ async def test_packets_and_frames_need_not_meet(tmp_path: Path, kind: str) -> No
         client.writer.write(frame(CONTINUATION, stream[40:60], is_final=False))
         client.writer.write(frame(CONTINUATION, stream[60:]))
         expected = CONNACK + SUBACK + request
-        received, pongs = b"", []
+        received = b""
+        pongs: list[bytes] = []
         while len(received) < len(expected) or not pongs:
             opcode, payload = await client.next_frame()
             if opcode == PONG:
