@@ -104,6 +104,10 @@ class AppClient:
         answer = await self._call("POST", "/api/oauth2/token", body=body, is_absolute=True)
         return str(answer["access_token"])
 
+    async def delete_app(self, token: str) -> None:
+        """Delete the app with everything in it; needs its administrator's token."""
+        await self._call("DELETE", "", token=token)
+
     async def create_pseudo_user(self) -> Account:
         """A user without name or password, signed on."""
         answer = await self._call(

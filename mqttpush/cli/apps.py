@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mqttpush.cli.options import config_option, json_option, settings_of
-from mqttpush.cli.session import database_path, open_store
+from mqttpush.cli.options import ServerOptions, config_option, json_option, settings_of
+from mqttpush.cli.session import database_path, open_admin, open_store
 from mqttpush.cli.terminal import note, print_facts, print_json, print_table, run
+from mqttpush.errors import ServerUnreachable
 
 if TYPE_CHECKING:
     from mqttpush.models import App
@@ -106,8 +107,13 @@ def delete(app_id: str, yes: bool, config_file: Path | None) -> None:
         click.confirm(f"Delete app {app_id} of {path} and everything in it?", abort=True, err=True)
 
     async def work() -> None:
-        async with open_store(settings) as operations:
-            await operations.apps.delete(app_id)
+        try:
+            # A running server is asked, so that it ends the app's connections at once.
+            async with open_admin(ServerOptions(config_file, app_id=app_id)) as session:
+                await session.client.delete_app(session.token)
+        except ServerUnreachable:
+            async with open_store(settings) as operations:
+                await operations.apps.delete(app_id)
         note(f"deleted app {app_id}")
 
     run(work())

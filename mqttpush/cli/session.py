@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mqttpush.cli.options import ServerOptions
 from mqttpush.client import AppClient, make_http_client
 from mqttpush.config import Settings
-from mqttpush.errors import ConfigError, NotFound
+from mqttpush.errors import ConfigError, NotFound, ServerUnreachable
 
 if TYPE_CHECKING:  # a remote command needs no store, so it does not wait for one to load
     from mqttpush.models import App
@@ -110,12 +110,7 @@ def server_url(settings: Settings) -> str:
     if url:
         return _reachable(str(url))
     if not settings.http.port:
-        raise ConfigError(
-            "http.port",
-            str(ready_file),
-            "the server is not running, and its settings name no port to try",
-            "mqttpush serve",
-        )
+        raise ServerUnreachable(str(ready_file), "no server runs on this store")
     host = settings.http.host
     return _reachable(f"http://{f'[{host}]' if ':' in host else host}:{settings.http.port}")
 

@@ -20,6 +20,7 @@ class Device:
         self.pushes: queue.Queue[dict[str, Any]] = queue.Queue()
         self._endpoint = mqtt_endpoint
         self._granted: queue.Queue[bool] = queue.Queue()
+        self._lost: queue.Queue[bool] = queue.Queue()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=mqtt_endpoint["mqttTopic"],
@@ -31,12 +32,16 @@ class Device:
         self._client.on_subscribe = lambda _client, _data, _mid, codes, _properties: (
             self._granted.put(not codes[0].is_failure)
         )
+        self._client.on_connect_fail = lambda *_: self._granted.put(False)
+        self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
 
     def __enter__(self) -> Device:
         self._client.connect(self._endpoint["host"], self._endpoint["portTCP"])
         self._client.loop_start()
-        assert self._granted.get(timeout=TIMEOUT_S)
+        if not self._granted.get(timeout=TIMEOUT_S):
+            self._client.loop_stop()
+            raise ConnectionRefusedError("the server refused the device")
         return self
 
     def __exit__(
@@ -52,12 +57,20 @@ class Device:
         """The next push; fails when none comes in time."""
         return self.pushes.get(timeout=TIMEOUT_S)
 
+    def wait_until_lost(self) -> None:
+        """Until the server ended the link; fails if it does not in time."""
+        self._lost.get(timeout=TIMEOUT_S)
+
     def pushes_before(self, marker: str) -> list[dict[str, Any]]:
         """All pushes up to the one whose `marker` is this; pushes keep their order on one link."""
         before = []
         while (push := self.next_push()).get("marker") != marker:
             before.append(push)
         return before
+
+    def _disconnected(self, *_: object) -> None:
+        self._granted.put(False)
+        self._lost.put(True)
 
     def _received(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
         assert message.topic == self._endpoint["mqttTopic"]
