@@ -119,14 +119,10 @@ class Admission:
 
     def check(self, address: str, client_id: str, now: float) -> ReasonCode | None:
         """Why a CONNECT is refused without a look at its credentials; None: go on. Counts it."""
-        settings = self._settings
-        if self.authenticated_count >= settings.max_connections:
-            return self._refused("max_connections", ReasonCode.SERVER_BUSY)
-        if self._is_unlimited(address):
-            return None
+        reason = self.check_room(address)
+        if reason is not None or self._is_unlimited(address):
+            return reason
         key = address_key(address)
-        if self._authenticated_by_address.get(key, 0) >= settings.max_connections_per_address:
-            return self._refused("max_connections_per_address", ReasonCode.QUOTA_EXCEEDED)
         if self._connects.is_spent(key, now):
             return self._refused(
                 "max_connects_per_s_per_address", ReasonCode.CONNECTION_RATE_EXCEEDED
@@ -135,6 +131,16 @@ class Admission:
         # By address and client ID: by client ID alone, a stranger could lock out its owner.
         if self._failures.is_spent((key, client_id), now):
             return self._refused("max_failed_connects_per_minute", ReasonCode.BANNED)
+        return None
+
+    def check_room(self, address: str) -> ReasonCode | None:
+        """Why one more connection may not be admitted: asked before authentication and after it."""
+        settings = self._settings
+        if self.authenticated_count >= settings.max_connections:
+            return self._refused("max_connections", ReasonCode.SERVER_BUSY)
+        count = self._authenticated_by_address.get(address_key(address), 0)
+        if count >= settings.max_connections_per_address and not self._is_unlimited(address):
+            return self._refused("max_connections_per_address", ReasonCode.QUOTA_EXCEEDED)
         return None
 
     def authenticated(self, address: str) -> None:

@@ -366,8 +366,11 @@ class Broker:
         handle.is_admitted = True
         handle.app_id = answer.app_id
         client_id = attempt.client_id or answer.mqtt_topic or ANONYMOUS_CLIENT_ID
-        if not answer.is_onboarding and not self._take_over(client_id):
-            self._refuse(handle, ReasonCode.CONNECTION_RATE_EXCEEDED)
+        reason = self._admission.check_room(handle.address)
+        if reason is None and not answer.is_onboarding:
+            reason = self._take_over(client_id)
+        if reason is not None:
+            self._refuse(handle, reason)
             return
         if not answer.is_onboarding:
             self._handle_by_client_id[client_id] = handle
@@ -385,15 +388,14 @@ class Broker:
         self._wheel.schedule(handle)
         self._apply(handle, events)
 
-    def _take_over(self, client_id: str) -> bool:
-        """Close the connection that has `client_id` [MQTT-3.1.4-2, v5 3.1.4-3]; False: not now."""
+    def _take_over(self, client_id: str) -> ReasonCode | None:
+        """Close the connection that has `client_id` [MQTT-3.1.4-2, v5 3.1.4-3], or say why not."""
         older = self._handle_by_client_id.get(client_id)
-        if older is None:
-            return True
-        if not self._admission.may_take_over(client_id, self._clock()):
-            return False
-        self.close(older, ReasonCode.SESSION_TAKEN_OVER)
-        return True
+        if older is not None:
+            if not self._admission.may_take_over(client_id, self._clock()):
+                return ReasonCode.CONNECTION_RATE_EXCEEDED
+            self.close(older, ReasonCode.SESSION_TAKEN_OVER)
+        return None
 
     def _refuse(self, handle: Handle, reason: ReasonCode) -> None:
         if handle.connection.state is State.CHECKING:

@@ -217,6 +217,7 @@ class Listeners:
         self.proxies = Networks(settings.proxy_protocol_from)
         self.addresses: dict[str, tuple[str, int]] = {}
         self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
 
     async def start(self) -> None:
         """Listen on every port that is set. Raises `ConfigError`, and then nothing is left open."""
@@ -242,8 +243,14 @@ class Listeners:
             await self.stop()
             raise
         for kind, sock in bound:
+            self._sockets.append(sock)
             self.addresses.setdefault(kind, sock.getsockname()[:2])
         self.broker.start()
+
+    @property
+    def is_listening(self) -> bool:
+        """Is every listener open? The loop closes one whose accept fails for good."""
+        return bool(self._servers) and all(sock.fileno() >= 0 for sock in self._sockets)
 
     def may_open(self) -> bool:
         """Are files left for one more socket? The last ones belong to the store and the log."""

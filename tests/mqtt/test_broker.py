@@ -376,6 +376,16 @@ async def test_a_bound_of_connections_is_answered_with_server_busy() -> None:
 
 
 @in_loop
+async def test_connects_that_arrive_together_do_not_pass_the_bound() -> None:
+    world = World(max_connections=2)
+    clients = [world.knock(f"client-{i}") for i in range(5)]
+    await world.settle()
+    assert [reason_of(client) for client in clients] == [0, 0, 3, 3, 3]
+    assert world.broker.connection_count == 2
+    assert set(world.closed) == {client.handle for client in clients[2:]}
+
+
+@in_loop
 async def test_a_client_id_with_wrong_credentials_is_locked_out_at_its_address() -> None:
     world = World(max_failed_connects_per_minute=2)
     world.answer = lambda _: Refused(RefusalReason.BAD_CREDENTIALS)

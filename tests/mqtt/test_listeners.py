@@ -269,7 +269,9 @@ async def test_a_drain_tells_the_clients_and_closes_the_listeners(tmp_path: Path
     ):
         for client in (one, two):
             await client.subscribe()
+        assert net.listeners.is_listening
         await net.listeners.drain(5)
+        assert not net.listeners.is_listening
         for client in (one, two):
             assert await client.next() == ("disconnect", "Server shutting down")
         with pytest.raises(ConnectionRefusedError):
