@@ -63,6 +63,13 @@ class HttpSettings(Section):
     keep_alive_s: int = Field(
         75, ge=1, description="idle seconds before an HTTP connection is closed", examples=[75]
     )
+    body_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="longest silence in the middle of an object body, seconds",
+        examples=[60.0],
+    )
 
 
 class MqttSettings(Section):
@@ -348,6 +355,19 @@ class LimitSettings(Section):
         ge=60,
         description="how long the record of a sent message is kept, seconds",
         examples=[604800],
+    )
+    max_body_bytes: int = Field(
+        1_073_741_824, ge=1, description="largest body of an object, bytes", examples=[1073741824]
+    )
+    max_uploads_per_owner: int = Field(
+        100, ge=1, le=10_000, description="bodies one user or thing may upload in parts at once"
+    )
+    upload_expiry_s: int = Field(
+        86_400,
+        ge=1,
+        le=31_536_000,
+        description="an upload without a new part for so long is thrown away, seconds",
+        examples=[86400],
     )
     max_group_members: int = Field(1000, ge=1, le=100_000, description="members of one group")
 

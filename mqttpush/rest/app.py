@@ -7,8 +7,9 @@ dialect brings its routes and how it spells an error.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from mqttpush.config import HttpSettings
 from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError
 from mqttpush.metrics import Metrics
+from mqttpush.rest.files import FileAnswer
 from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
 from mqttpush.rest.routing import Route, RouteTable
 
@@ -32,7 +34,7 @@ _COMMON_HEADERS: Final = {
     "access-control-allow-origin": "*",
     "access-control-expose-headers": (
         "Content-Type, Authorization, Content-Length, X-Requested-With, ETag, Location,"
-        " X-Step-Count, X-Environment-version, X-HTTP-Status-Code"
+        " X-Step-Count, X-Environment-version, X-HTTP-Status-Code, Content-Range, Last-Modified"
     ),
     "cache-control": "max-age=0, no-cache, no-store",
     "accept-ranges": "bytes",
@@ -41,7 +43,8 @@ _PREFLIGHT_HEADERS: Final = {
     "access-control-allow-methods": METHODS,
     "access-control-allow-headers": (
         "authorization, content-type, accept, x-kii-appid, x-kii-appkey, x-kii-sdk, kii-m,"
-        " x-http-method-override, if-match, if-none-match, x-requested-with"
+        " x-http-method-override, if-match, if-none-match, x-requested-with, range,"
+        " if-range, content-range"
     ),
     "access-control-max-age": "86400",
 }
@@ -88,6 +91,11 @@ class Application:
 
     async def dispatch(self, request: ApiRequest, path: str) -> ApiResponse:
         """Find and run the route; raises what it raises. path: without query, encoded."""
+        found = self._find(request, path)
+        return found if isinstance(found, ApiResponse) else await found.handler(request)
+
+    def _find(self, request: ApiRequest, path: str) -> Route | ApiResponse:
+        """The route of the request, which gets its parameters, or what there is instead."""
         match = self.table.find(path)
         if match is None:
             return self._error(_NO_SUCH_PATH)
@@ -104,7 +112,7 @@ class Application:
             return response
         route, names = found
         request.parameters = match.parameters(names)
-        return await route.handler(request)
+        return route
 
     async def _answer(self, request: Request) -> ApiResponse:
         headers = dict(request.headers.items())
@@ -117,11 +125,29 @@ class Application:
             {},
             dict(request.query_params) if request.scope["query_string"] else {},
             headers,
-            await self._read_body(request),
+            b"",
             self._settings.public_url or f"{request.scope['scheme']}://{_authority(request)}",
             self._settings.max_json_depth,
         )
-        return await self.dispatch(api_request, raw_path.decode("latin-1"))
+        found = self._find(api_request, raw_path.decode("latin-1"))
+        if isinstance(found, Route) and found.is_streamed:
+            api_request.stream = self._stream(request)
+        else:
+            api_request.body = await self._read_body(request)
+        return found if isinstance(found, ApiResponse) else await found.handler(api_request)
+
+    async def _stream(self, request: Request) -> AsyncIterator[bytes]:
+        """The body as it comes; whoever reads it slower than it comes slows the client down."""
+        chunks = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.body_timeout_s):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as exc:
+                raise LimitReached("http.body_timeout_s") from exc
+            yield chunk
 
     async def _read_body(self, request: Request) -> bytes:
         chunks: list[bytes] = []
@@ -184,6 +210,8 @@ def _to_http(response: ApiResponse) -> Response:
     }
     if "allow" in headers:
         headers.update(_PREFLIGHT_HEADERS)
+    if response.file is not None:
+        return FileAnswer(response.file, {"content-type": response.content_type, **headers})
     if response.body is None:
         return Response(status_code=response.status, headers=headers)
     content_type = response.content_type

@@ -7,9 +7,9 @@ Knows no socket, no route and no verb.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -25,7 +25,10 @@ _KEY_LINE: Final = re.compile(rb'^( *"(?:[^"\\]|\\.)*"): ', re.MULTILINE)
 
 @dataclass(slots=True)
 class ApiRequest:
-    """One call. Header names are lower case; `parameters` are the path's, percent-decoded."""
+    """One call. Header names are lower case; `parameters` are the path's, percent-decoded.
+
+    stream: the body as it comes, for a route that reads it so; then `body` is empty.
+    """
 
     method: str
     parameters: Mapping[str, str]
@@ -34,6 +37,15 @@ class ApiRequest:
     body: bytes
     base_url: str  # scheme and authority, without a slash at the end
     max_json_depth: int = 64
+    stream: AsyncIterator[bytes] | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, streamed or not; can be read once."""
+        if self.stream is None:
+            yield self.body
+            return
+        async for chunk in self.stream:
+            yield chunk
 
     @property
     def content_type(self) -> str:
@@ -62,12 +74,13 @@ class ApiRequest:
 
 @dataclass(slots=True)
 class ApiResponse:
-    """One answer. `body` None: no body at all."""
+    """One answer. `body` None: no body at all. file: its bytes are the body; closed when sent."""
 
     status: int
     body: object = None
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+    file: BinaryIO | None = None
 
 
 def parse(model: type[Model], value: object) -> Model:

@@ -53,7 +53,8 @@ class Route:
     """One operation. path: `/api/apps/{appID}/…`; what follows `summary` is for documents.
 
     statuses: what it may answer beside its dialect's errors. parameters: those of the query and the
-    headers. body, answer: of the request and of a success.
+    headers. body, answer: of the request and of a success. is_streamed: its handler reads the body
+    itself, as it comes.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Route:
     parameters: tuple[str, ...] = ()
     tag: str = ""
     dialect: Dialect | None = None
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
