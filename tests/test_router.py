@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mqttpush.metrics import Metrics
 from mqttpush.models import (
+    NEVER_MS,
     AppRemoved,
     ClientAttached,
     Committed,
@@ -27,7 +28,7 @@ from mqttpush.models import (
     SubscriptionAdded,
     SubscriptionRemoved,
 )
-from mqttpush.router import Router
+from mqttpush.router import CloseReason, Router
 from tests.support import nouns
 
 ANNA = Owner("app-1", "user:anna")
@@ -43,6 +44,7 @@ class Broker:
 
     pushes: list[tuple[list[str], bytes, str | None]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    reasons: list[CloseReason] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     rendered: list[tuple[ObjectEvent, int]] = field(default_factory=list)
@@ -51,6 +53,10 @@ class Broker:
         listed = list(handles)
         self.pushes.append((listed, payload, conflation_key))
         return sum(handle not in self.full for handle in listed)
+
+    def close(self, handle: str, reason: CloseReason) -> None:
+        self.closed.append(handle)
+        self.reasons.append(reason)
 
     def render(self, event: ObjectEvent, when_ms: int) -> bytes:
         self.rendered.append((event, when_ms))
@@ -71,26 +77,32 @@ class Stage:
     broker: Broker = field(default_factory=Broker)
     metrics: Metrics = field(default_factory=Metrics)
     routed: list[tuple[MessageSent, int, int]] = field(default_factory=list)
+    now_ms: int = nouns.NOW_MS
 
     def __post_init__(self) -> None:
         self.router = Router(
             fan_out=self.broker.fan_out,
-            close=self.broker.closed.append,
+            close=self.broker.close,
             is_open=lambda handle: handle not in self.broker.gone,
             render_event=self.broker.render,
             on_routed=lambda *facts: self.routed.append(facts),
             metrics=self.metrics,
-            now_ms=lambda: nouns.NOW_MS,
+            now_ms=lambda: self.now_ms,
         )
 
     def apply(self, *committed: Committed) -> None:
         self.router.apply(committed)
 
     def attach(
-        self, handle: str, owner: Owner, *source_keys: int, is_development: bool = False
+        self,
+        handle: str,
+        owner: Owner,
+        *source_keys: int,
+        is_development: bool = False,
+        expires_ms: int = NEVER_MS,
     ) -> None:
         """The installation is named as the handle."""
-        self.apply(ClientAttached(handle, owner, handle, is_development, source_keys))
+        self.apply(ClientAttached(handle, owner, handle, is_development, expires_ms, source_keys))
 
     def hearers_of_event(self, key: int, *filter_keys: int) -> list[str]:
         self.apply(object_event(key, *filter_keys))
@@ -314,6 +326,30 @@ def test_a_removed_app_closes_its_clients_and_no_other_app_s(stage: Stage) -> No
     stage.apply(AppRemoved("app-1"))
     assert sorted(stage.broker.closed) == ["anna-1", "ben-1"]
     assert stage.hearers_of_event(OTHER_BUCKET) == ["stranger"]
+
+
+@pytest.mark.spec("kii 3.1")
+def test_a_client_is_closed_when_its_credentials_end_and_not_before(stage: Stage) -> None:
+    stage.attach("soon", ANNA, BUCKET, expires_ms=nouns.NOW_MS + 1000)
+    stage.attach("later", ANNA, BUCKET, expires_ms=nouns.NOW_MS + 2000)
+    stage.attach("never", BEN, BUCKET)
+    stage.now_ms += 999
+    stage.router.close_expired()
+    assert stage.broker.closed == []
+    stage.now_ms += 1
+    stage.router.close_expired()
+    assert stage.broker.closed == ["soon"]
+    assert stage.broker.reasons == [CloseReason.EXPIRED]
+    assert stage.hearers_of_event(BUCKET) == ["later", "never"]
+
+
+@pytest.mark.spec("kii 3.1")
+def test_the_end_of_credentials_of_a_client_that_has_gone_closes_nothing(stage: Stage) -> None:
+    stage.attach("anna-1", ANNA, expires_ms=nouns.NOW_MS + 1000)
+    stage.router.detach("anna-1")
+    stage.now_ms += 1000
+    stage.router.close_expired()
+    assert stage.broker.closed == []
 
 
 def test_nothing_is_delivered_between_a_removal_and_the_close(stage: Stage) -> None:
