@@ -9,10 +9,12 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.models import Credentials, Json, SourceKind
 from mqttpush.operations.acls import SPECIAL_SUBJECTS, Acls, ResourceReference, SubjectReference
 from mqttpush.operations.context import ID, Reference
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
     bucket_id_of,
     credentials_of,
+    gives,
     in_every_scope,
     kii_type,
     no_content,
@@ -48,17 +50,17 @@ class AclRoutes:
             "an object": f"{bucket}/objects/{{objectID}}",
             "a topic": f"{APP}{{scope}}/topics/{{topicID}}",
         }
-        seen, gone = (200, 400, 401, 404), (204, 400, 401, 404)
+        shown = gives(answers.AccessRules, "ACLRetrievalResponse")
         for name, path in resources.items():
             all_, verb = f"{path}/acl", f"{path}/acl/{{verb}}"
             one = f"{verb}/{{subject}}"
             grant, revoke = self._handler(self._acls.grant), self._handler(self._acls.revoke)
             check = self._handler(self._acls.check)
-            yield Route("GET", all_, self.list_all, f"Access rules of {name}", seen)
-            yield Route("GET", verb, self.list_verb, f"Who may do this to {name}?", seen)
-            yield Route("GET", one, check, f"May this one do this to {name}?", gone)
-            yield Route("PUT", one, grant, f"Grant a right on {name}", (*gone, 409))
-            yield Route("DELETE", one, revoke, f"Revoke a right on {name}", gone)
+            yield Route("GET", all_, self.list_all, f"Access rules of {name}", answer=shown)
+            yield Route("GET", verb, self.list_verb, f"Who may do this to {name}?", answer=shown)
+            yield Route("GET", one, check, f"May this one do this to {name}?", (204,))
+            yield Route("PUT", one, grant, f"Grant a right on {name}", (204, 409))
+            yield Route("DELETE", one, revoke, f"Revoke a right on {name}", (204,))
 
     async def list_all(self, request: ApiRequest) -> ApiResponse:
         found = await self._acls.list_all(credentials_of(request), _resource(request))

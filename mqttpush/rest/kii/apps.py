@@ -17,7 +17,7 @@ class AppRoutes:
         self._apps = apps
 
     def table(self) -> Iterator[Route]:
-        yield Route("DELETE", APP, self.delete, "Delete the app and all in it", (204, 401, 404))
+        yield Route("DELETE", APP, self.delete, "Delete the app and all in it", (204,))
 
     async def delete(self, request: ApiRequest) -> ApiResponse:
         await self._apps.delete_own(credentials_of(request))

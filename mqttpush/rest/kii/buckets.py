@@ -4,32 +4,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json, Object, ObjectQuery
 from mqttpush.operations.buckets import Buckets, Condition, Written
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
+    JSON_TYPE,
+    AnyFields,
     bucket_id_of,
     credentials_of,
+    gives,
     in_every_scope,
     kii_type,
     no_content,
     object_id_of,
     scope_of,
+    takes,
 )
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 QUERY_LIMIT: Final = 200  # most results of one page
 _PAGINATION_KEY: Final = re.compile(r"(after|offset):(\d{1,18})")
 _VERSION: Final = re.compile(r'"?(\d{1,18})"?')
-_JSON_TYPE: Final = "application/json"
-_WRITE: Final = (200, 201, 400, 401, 404, 409, 503)
+
+
+class BucketQuery(BaseModel):
+    """What to look for, and in which order."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    clause: dict[str, Any] | None = None
+    orderBy: str | None = None  # noqa: N815
+    descending: bool | None = None
+
+
+class QueryRequest(BaseModel):
+    """Body of a query (spec kii 4.4); the clause itself is checked where it is used."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    bucketQuery: BucketQuery | None = None  # noqa: N815
+    bestEffortLimit: int | None = Field(None, ge=0, strict=True)  # noqa: N815
+    paginationKey: str | None = None  # noqa: N815
 
 
 class BucketRoutes:
@@ -45,15 +69,40 @@ class BucketRoutes:
         bucket = f"{APP}{{scope}}/buckets/{{bucketID}}"
         objects = f"{bucket}/objects"
         one = f"{objects}/{{objectID}}"
-        created = (201, 400, 401, 404, 503)
-        yield Route("PUT", bucket, self.create, "Create a bucket", (204, 400, 401, 409))
-        yield Route("DELETE", bucket, self.delete, "Drop a bucket", (204, 401, 404))
-        yield Route("POST", f"{bucket}/query", self.query, "Query objects", (200, 400, 401, 404))
-        yield Route("POST", objects, self.create_object, "Create an object", created)
-        yield Route("GET", one, self.get_object, "Get an object", (200, 401, 404))
-        yield Route("PUT", one, self.put_object, "Create or replace an object", _WRITE)
-        yield Route("PATCH", one, self.patch_object, "Change fields of an object", _WRITE)
-        yield Route("DELETE", one, self.delete_object, "Delete an object", (204, 401, 404, 409))
+        query, wanted = takes(QueryRequest, "QueryRequest"), takes(AnyFields)
+        found = gives(answers.QueryResult, "QueryResponse")
+        made = gives(answers.ObjectCreated, "ObjectCreationResponse")
+        put = gives(answers.ObjectWritten, "ObjectUpdateResponse")
+        patched = gives(answers.StoredObject, "ObjectUpdateResponse")
+        shown = Content(answers.StoredObject, (JSON_TYPE, "application/*"))
+        written, conditions = (200, 201, 409), ("If-Match", "If-None-Match")
+        change = "Change fields of an object"
+        yield Route("PUT", bucket, self.create, "Create a bucket", (204, 409))
+        yield Route("DELETE", bucket, self.delete, "Drop a bucket", (204,))
+        yield Route("POST", f"{bucket}/query", self.query, "Query objects", (200,), query, found)
+        yield Route("POST", objects, self.create_object, "Create an object", (201,), wanted, made)
+        yield Route("GET", one, self.get_object, "Get an object", answer=shown)
+        yield Route(
+            "PUT",
+            one,
+            self.put_object,
+            "Create or replace an object",
+            written,
+            wanted,
+            put,
+            conditions,
+        )
+        yield Route("PATCH", one, self.patch_object, change, written, wanted, patched, conditions)
+        yield Route(
+            "DELETE",
+            one,
+            self.delete_object,
+            "Delete an object",
+            (204, 409),
+            None,
+            None,
+            conditions,
+        )
 
     async def create(self, request: ApiRequest) -> ApiResponse:
         await self._buckets.create(
@@ -128,7 +177,7 @@ class BucketRoutes:
         return ApiResponse(200, rendered(item), item.data_type, {"etag": f'"{item.version}"'})
 
     async def query(self, request: ApiRequest) -> ApiResponse:
-        query = query_of(request.json() if request.body else {})
+        query = query_of(request.parse(QueryRequest))
         page = await self._buckets.query(
             credentials_of(request), scope_of(request), bucket_id_of(request), query
         )
@@ -179,7 +228,7 @@ def _data_type(request: ApiRequest) -> str:
     """`application/json`, or the app's own `application/vnd.{appID}.{type}+json`."""
     content_type = request.content_type
     is_own = content_type.endswith("+json") and len(content_type) <= 200
-    return content_type if is_own else _JSON_TYPE
+    return content_type if is_own else JSON_TYPE
 
 
 def _condition(request: ApiRequest) -> Condition:
@@ -200,22 +249,17 @@ def _condition(request: ApiRequest) -> Condition:
     return Condition(version=int(version[1]))
 
 
-def query_of(body: Json) -> ObjectQuery:
-    """The query of a QueryRequest body; the clause itself is checked where it is used."""
-    query = body.get("bucketQuery") or {}
-    if not isinstance(query, dict):
-        raise InvalidRequest("must be an object", field="bucketQuery")
-    limit = body.get("bestEffortLimit") or QUERY_LIMIT
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidRequest("must be a positive number", field="bestEffortLimit")
-    key = _PAGINATION_KEY.fullmatch(str(body.get("paginationKey") or "after:0"))
+def query_of(body: QueryRequest) -> ObjectQuery:
+    """The query of a request's body; raises InvalidRequest for a key that is not ours."""
+    query = body.bucketQuery or BucketQuery()
+    key = _PAGINATION_KEY.fullmatch(body.paginationKey or "after:0")
     if key is None:
         raise InvalidRequest("is not a key of an earlier answer", field="paginationKey")
     return ObjectQuery(
-        clause=query.get("clause") or {"type": "all"},
-        limit=min(limit, QUERY_LIMIT),
-        order_by=query.get("orderBy") or ("_created" if query.get("descending") else None),
-        is_descending=query.get("descending") is True,
+        clause=query.clause or {"type": "all"},
+        limit=min(body.bestEffortLimit or QUERY_LIMIT, QUERY_LIMIT),
+        order_by=query.orderBy or ("_created" if query.descending else None),
+        is_descending=query.descending is True,
         after_key=int(key[2]) if key[1] == "after" else 0,
         offset=int(key[2]) if key[1] == "offset" else 0,
     )

@@ -50,6 +50,25 @@ _NOUNS: Final = {
     "message": ("PUSH_MESSAGE", "PushMessage"),
     "subscription": ("PUSH_SUBSCRIPTION", "PushSubscription"),
 }
+# Nouns of which there may be one already.
+_UNIQUE_NOUNS: Final = (
+    "user",
+    "thing",
+    "group",
+    "bucket",
+    "object",
+    "topic",
+    "acl",
+    "ownership",
+    "subscription",
+)
+# Codes of InvalidRequest; the first where it names none.
+INVALID_CODES: Final = (
+    "INVALID_INPUT_DATA",
+    "INVALID_JSON",
+    "INVALID_BUCKET",
+    "INVALID_OBJECT_ID",
+)
 _FIELD_NAMES: Final = {
     "id": "userID",
     "user_id": "userID",
@@ -67,6 +86,30 @@ def object_scope(scope: Scope) -> Json:
     if owner_field:
         fields[owner_field] = scope.owner_id
     return fields
+
+
+def known_errors() -> dict[int, list[tuple[str, str]]]:
+    """All this dialect answers, by status, as (errorCode, exception): for documents."""
+    invalid = [(code, "InvalidInputData") for code in INVALID_CODES]
+    missing = [_NOUNS[noun] for noun in _NOUNS]
+    taken = [_NOUNS[noun] for noun in _UNIQUE_NOUNS]
+    return {
+        400: [*invalid, ("invalid_grant", "OauthTokenInvalidGrant")],
+        401: [
+            ("UNAUTHORIZED", "UnauthorizedAccess"),
+            ("USER_DISABLED", "PrincipalDisabled"),
+            ("THING_DISABLED", "PrincipalDisabled"),
+        ],
+        403: [("APP_DISABLED", "PrincipalDisabled")],
+        404: [(f"{code}_NOT_FOUND", f"{exception}NotFound") for code, exception in missing],
+        409: [
+            *((f"{code}_ALREADY_EXISTS", f"{exception}AlreadyExists") for code, exception in taken),
+            ("OBJECT_VERSION_IS_STALE", "ObjectVersionIsStale"),
+        ],
+        413: [invalid[0]],
+        429: [("TOO_MANY_REQUESTS", "TooManyRequests")],
+        503: [(_UNAVAILABLE, "TemporaryUnavailable")],
+    }
 
 
 def render_error(error: MqttPushError) -> ApiResponse:
@@ -184,7 +227,7 @@ def _invalid_request(error: InvalidRequest) -> ApiResponse:
         return _response(405, "METHOD_NOT_ALLOWED", "MethodNotAllowed", error.problem)
     return _response(
         400,
-        error.code or "INVALID_INPUT_DATA",
+        error.code or INVALID_CODES[0],
         "InvalidInputData",
         str(error),
         invalidFields={error.field: error.problem} if error.field else None,
@@ -193,9 +236,7 @@ def _invalid_request(error: InvalidRequest) -> ApiResponse:
 
 def _limit_reached(error: LimitReached) -> ApiResponse:
     if error.limit.startswith("store."):
-        return _response(
-            503, "RESOURCE_TEMPORARILY_UNAVAILABLE", "TemporaryUnavailable", str(error)
-        )
+        return _response(503, _UNAVAILABLE, "TemporaryUnavailable", str(error))
     return _response(429, "TOO_MANY_REQUESTS", "TooManyRequests", str(error))
 
 

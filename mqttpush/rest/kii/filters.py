@@ -11,14 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from mqttpush.errors import InvalidRequest, NotFound
 from mqttpush.models import Filter, Json, ObjectEventType
 from mqttpush.operations.filters import FilterReference, Filters
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
     bucket_id_of,
     credentials_of,
+    gives,
     in_every_scope,
     kii_type,
     no_content,
     scope_of,
+    takes,
 )
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Route
@@ -48,12 +51,14 @@ class FilterRoutes:
     def _table(self) -> Iterator[Route]:
         base = f"{APP}{{scope}}/buckets/{{bucketID}}/filters"
         one = f"{base}/{{filterID}}"
-        seen, gone = (200, 400, 401, 404), (204, 400, 401, 404)
-        made = (200, 201, 400, 401, 404, 429)
-        yield Route("GET", base, self.list, "Named filters of a bucket", seen)
-        yield Route("GET", one, self.get, "Get a named filter", seen)
-        yield Route("PUT", one, self.put, "Make or replace a named filter", made)
-        yield Route("DELETE", one, self.delete, "Delete a named filter", gone)
+        wanted, many = takes(FilterBody), gives(answers.NamedFilters, "FiltersRetrievalResponse")
+        shown = gives(answers.NamedFilter, "FilterRetrievalResponse")
+        written = gives(answers.FilterWritten, "FilterUpdateResponse")
+        make = "Make or replace a named filter"
+        yield Route("GET", base, self.list, "Named filters of a bucket", answer=many)
+        yield Route("GET", one, self.get, "Get a named filter", answer=shown)
+        yield Route("PUT", one, self.put, make, (200, 201, 429), wanted, written)
+        yield Route("DELETE", one, self.delete, "Delete a named filter", (204,))
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         found = await self._filters.list(

@@ -12,7 +12,16 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.models import Group, Json
 from mqttpush.operations.context import Reference
 from mqttpush.operations.groups import CreatedGroup, GroupDraft, Groups
-from mqttpush.rest.kii.wire import APP, credentials_of, kii_type, no_content, user_reference
+from mqttpush.rest.kii import answers
+from mqttpush.rest.kii.wire import (
+    APP,
+    credentials_of,
+    gives,
+    kii_type,
+    no_content,
+    takes,
+    user_reference,
+)
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Route
 
@@ -49,19 +58,28 @@ class GroupRoutes:
         one = f"{base}/{{groupID}}"
         members = f"{one}/members"
         member = f"{members}/{{userID}}"
-        made, seen, gone = (201, 400, 401, 404, 409), (200, 400, 401, 404), (204, 400, 401, 404)
-        yield Route("POST", base, self.create, "Make a group", made)
-        yield Route("GET", base, self.list_of, "Groups of a user", seen)
-        yield Route("PUT", one, self.create_with_id, "Make a group with this ID", made)
-        yield Route("GET", one, self.get, "Get a group", seen)
-        yield Route("PATCH", one, self.change, "Rename a group or hand it over", gone)
-        yield Route("DELETE", one, self.delete, "Delete a group", gone)
-        yield Route("PUT", f"{one}/name", self.rename, "Rename a group", gone)
-        yield Route("PUT", f"{one}/owner", self.hand_over, "Hand a group over", gone)
-        yield Route("GET", members, self.members, "Members of a group", seen)
-        yield Route("GET", member, self.check_member, "Is this user a member?", gone)
-        yield Route("PUT", member, self.add_member, "Add a member", gone)
-        yield Route("DELETE", member, self.remove_member, "Remove a member", gone)
+        made = gives(answers.GroupCreated, "GroupCreationResponse")
+        shown = gives(answers.Group, "GroupRetrievalResponse")
+        many = gives(answers.Groups, "GroupsRetrievalResponse")
+        people = gives(answers.Members, "MembersRetrievalResponse")
+        wanted, changes = takes(GroupCreation, "GroupCreationRequest"), takes(GroupChange)
+        name = takes(GroupChange, others=("text/plain",))
+        new, whose = (201, 409, 429), ("memberIs", "ownerIs")
+        put = "Make a group with this ID"
+        yield Route("POST", base, self.create, "Make a group", new, wanted, made)
+        yield Route("GET", base, self.list_of, "Groups of a user", answer=many, parameters=whose)
+        yield Route("PUT", one, self.create_with_id, put, new, wanted, made)
+        yield Route("GET", one, self.get, "Get a group", answer=shown)
+        yield Route(
+            "PATCH", one, self.change, "Rename a group or hand it over", (204, 429), changes
+        )
+        yield Route("DELETE", one, self.delete, "Delete a group", (204,))
+        yield Route("PUT", f"{one}/name", self.rename, "Rename a group", (204, 429), name)
+        yield Route("PUT", f"{one}/owner", self.hand_over, "Hand a group over", (204, 429), changes)
+        yield Route("GET", members, self.members, "Members of a group", answer=people)
+        yield Route("GET", member, self.check_member, "Is this user a member?", (204,))
+        yield Route("PUT", member, self.add_member, "Add a member", (204, 429))
+        yield Route("DELETE", member, self.remove_member, "Remove a member", (204,))
 
     async def create(self, request: ApiRequest) -> ApiResponse:
         return await self._create(request, None)

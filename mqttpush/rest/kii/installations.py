@@ -18,11 +18,14 @@ from mqttpush.operations.installations import (
     InstallationReference,
     Installations,
 )
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
     credentials_of,
+    gives,
     kii_type,
     no_content,
+    takes,
     thing_reference,
     user_reference,
 )
@@ -69,11 +72,19 @@ class InstallationRoutes:
         base = f"{APP}/installations"
         one = f"{base}/{{installationID}}"
         endpoint = f"{one}/mqtt-endpoint"
-        yield Route("POST", base, self.create, "Install a device", (201, 400, 401, 404))
-        yield Route("GET", base, self.list_visible, "List installations", (200, 401, 404))
-        yield Route("GET", one, self.get, "Get an installation", (200, 401, 404))
-        yield Route("DELETE", one, self.delete, "Uninstall", (204, 401, 404))
-        yield Route("GET", endpoint, self.mqtt_endpoint, "Get MQTT credentials", (200, 401, 404))
+        wanted = takes(InstallationCreation, "InstallationCreationRequest")
+        made = gives(answers.InstallationCreated, "InstallationCreationResponse")
+        shown = gives(answers.Installation, "InstallationRetrievalResponse")
+        listed = gives(answers.Installations, "InstallationsRetrievalResponse")
+        told = gives(answers.MqttEndpoint, "MQTTEndpointResponse")
+        whose = ("ofUser", "ofThing")
+        yield Route("POST", base, self.create, "Install a device", (201, 429), wanted, made)
+        yield Route(
+            "GET", base, self.list_visible, "List installations", answer=listed, parameters=whose
+        )
+        yield Route("GET", one, self.get, "Get an installation", answer=shown)
+        yield Route("DELETE", one, self.delete, "Uninstall", (204,))
+        yield Route("GET", endpoint, self.mqtt_endpoint, "Get MQTT credentials", answer=told)
 
     async def create(self, request: ApiRequest) -> ApiResponse:
         body = request.parse(InstallationCreation)

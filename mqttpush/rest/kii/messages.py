@@ -13,12 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json, Message, PrincipalKind
 from mqttpush.operations.messages import DELIVERED, Messages
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
     credentials_of,
+    gives,
     in_every_scope,
     kii_type,
     scope_of,
+    takes,
     thing_reference,
     topic_id_of,
     user_reference,
@@ -52,8 +55,6 @@ _FCM_RESERVED: Final = frozenset(
         "direct_boot_ok",
     }
 )
-_SENT: Final = (201, 400, 401, 404)
-_FATE: Final = (200, 401, 404)
 
 
 class SendPushMessage(BaseModel):
@@ -85,28 +86,24 @@ class MessageRoutes:
         self._messages = messages
 
     def table(self) -> Iterator[Route]:
-        topic = Route(
-            "POST",
-            f"{APP}{{scope}}/topics/{{topicID}}/push/messages",
-            self.send_to_topic,
-            "Send to a topic's subscribers",
-            _SENT,
-        )
-        fate = Route(
-            "GET",
-            f"{APP}{{scope}}/topics/{{topicID}}/push/messages/{{messageID}}",
-            self.fate,
-            "What became of a message",
-            _FATE,
-        )
-        yield from in_every_scope(iter([topic, fate]))
+        to_topic = f"{APP}{{scope}}/topics/{{topicID}}/push/messages"
+        body = takes(SendPushMessage, "SendPushMessageRequest")
+        sent = gives(answers.MessageAccepted, "SendPushMessageResponse")
+        told = gives(answers.MessageFate, "PushMessageRetrievalResponse")
+        fate, became = f"{to_topic}/{{messageID}}", "What became of a message"
+        send = "Send to a topic's subscribers"
+        in_scopes = [
+            Route("POST", to_topic, self.send_to_topic, send, (201,), body, sent),
+            Route("GET", fate, self.fate, became, answer=told),
+        ]
+        yield from in_every_scope(iter(in_scopes))
         to_user = f"{APP}/users/{{userID}}/push/messages"
         to_thing = f"{APP}/things/{{thingID}}/push/messages"
-        yield Route("POST", to_user, self.send_to_user, "Send to one user", _SENT)
-        yield Route("POST", to_thing, self.send_to_thing, "Send to one thing", _SENT)
+        yield Route("POST", to_user, self.send_to_user, "Send to one user", (201,), body, sent)
+        yield Route("POST", to_thing, self.send_to_thing, "Send to one thing", (201,), body, sent)
         for path in (to_user, to_thing, f"{APP}/push/messages"):
             one = f"{path}/{{messageID}}"
-            yield Route("GET", one, self.fate, "What became of a message", _FATE)
+            yield Route("GET", one, self.fate, became, answer=told)
 
     async def send_to_topic(self, request: ApiRequest) -> ApiResponse:
         message_id = await self._messages.send_to_topic(

@@ -12,9 +12,10 @@ from mqttpush.errors import InvalidGrant, InvalidRequest
 from mqttpush.models import NEVER_MS, Json, PrincipalKind
 from mqttpush.operations.context import Reference
 from mqttpush.operations.principals import Grant, Principals
-from mqttpush.rest.kii.wire import APP, credentials_of
+from mqttpush.rest.kii import answers
+from mqttpush.rest.kii.wire import APP, credentials_of, takes
 from mqttpush.rest.messages import ApiRequest, ApiResponse, parse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 # What the service answered for "no expiry" (spec kii 1.2): clients keep it in 32 bits.
 ENDLESS_S: Final = 2_147_483_639
@@ -39,8 +40,11 @@ class OauthRoutes:
         self._principals = principals
 
     def table(self) -> Iterator[Route]:
-        yield Route("POST", "/api/oauth2/token", self.token, "Get a token", (200, 400, 401))
-        yield Route("POST", f"{APP}/oauth2/token", self.token, "Get a token", (200, 400, 401, 404))
+        form = "application/x-www-form-urlencoded"
+        taken = takes(TokenRequest, "OauthTokenRequest", others=(form,))
+        for path in ("/api/oauth2/token", f"{APP}/oauth2/token"):
+            given = Content(answers.Token)
+            yield Route("POST", path, self.token, "Get a token", (200, 429), taken, given)
 
     async def token(self, request: ApiRequest) -> ApiResponse:
         """A grant for a user, thing, administrator or anonymous client."""

@@ -9,9 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from mqttpush.errors import InvalidRequest
 from mqttpush.operations.context import ID, Reference
 from mqttpush.operations.ownership import Ownership, ThingOwnerReference
-from mqttpush.rest.kii.wire import APP, credentials_of, no_content, thing_reference, user_reference
+from mqttpush.rest.kii import answers
+from mqttpush.rest.kii.wire import (
+    APP,
+    credentials_of,
+    no_content,
+    takes,
+    thing_reference,
+    user_reference,
+)
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 
 class OwnershipRequest(BaseModel):
@@ -33,12 +41,14 @@ class OwnershipRoutes:
     def table(self) -> Iterator[Route]:
         base = f"{APP}/things/{{thingID}}/ownership"
         one = f"{base}/{{owner}}"
-        made, gone = (204, 400, 401, 404, 409), (204, 400, 401, 404)
-        yield Route("GET", base, self.list_owners, "Owners of a thing", (200, 401, 404))
-        yield Route("POST", base, self.add, "Add an owner", made)
-        yield Route("GET", one, self.check, "Does this one own the thing?", gone)
-        yield Route("PUT", one, self.put, "Add an owner", made)
-        yield Route("DELETE", one, self.remove, "Remove an owner", gone)
+        wanted = takes(OwnershipRequest, "ThingOwnershipRequest")
+        yield Route(
+            "GET", base, self.list_owners, "Owners of a thing", answer=Content(answers.Owners)
+        )
+        yield Route("POST", base, self.add, "Add an owner", (204, 409, 429), wanted)
+        yield Route("GET", one, self.check, "Does this one own the thing?", (204,))
+        yield Route("PUT", one, self.put, "Add an owner", (204, 409))
+        yield Route("DELETE", one, self.remove, "Remove an owner", (204,))
 
     async def list_owners(self, request: ApiRequest) -> ApiResponse:
         subjects = await self._ownership.list_owners(credentials_of(request), _thing(request))

@@ -12,23 +12,26 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json, Thing, User
 from mqttpush.operations.context import Reference
 from mqttpush.operations.principals import Principals, ThingDraft, UserDraft
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
+    AnyFields,
     credentials_of,
+    gives,
     is_kii_type,
     kii_type,
     no_content,
+    takes,
     thing_reference,
     user_reference,
 )
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 CUSTOM_FIELDS_LIMIT_BYTES: Final = 63 * 1024  # spec kii 12
 _FIXED_THING_FIELDS: Final = frozenset(
     {"_thingID", "_vendorThingID", "_password", "_created", "_disabled", "_accessToken"}
 )
-_CREATED: Final = (201, 400, 401, 404, 409)
 
 
 class UserRegistration(BaseModel):
@@ -51,12 +54,6 @@ class ThingRegistration(BaseModel):
     password: str = Field(alias="_password", min_length=1, max_length=200)
 
 
-class AnyFields(BaseModel):
-    """A body of the app's own fields."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 class PasswordChange(BaseModel):
     """Body of PUT …/password; the admin needs no old one."""
 
@@ -77,23 +74,54 @@ class PrincipalRoutes:
         self._principals = principals
 
     def table(self) -> Iterator[Route]:
-        user, thing = f"{APP}/users/{{userID}}", f"{APP}/things/{{thingID}}"
-        gone = (204, 401, 404)
-        yield Route("POST", f"{APP}/users", self.create_user, "Sign up a user", _CREATED)
-        yield Route("GET", user, self.get_user, "Get a user", (200, 401, 404))
-        yield Route("DELETE", user, self.delete_user, "Delete a user", gone)
-        yield Route("POST", f"{APP}/things", self.create_thing, "Register a thing", _CREATED)
-        yield Route("GET", thing, self.get_thing, "Get a thing", (200, 401, 404))
-        yield Route("DELETE", thing, self.delete_thing, "Delete a thing", gone)
-        changed, status = (200, 400, 401, 404, 409), (200, 401, 404)
-        set_status = (204, 400, 401, 404)
-        yield Route("PATCH", user, self.change_user, "Change a user", changed)
-        yield Route("PUT", f"{user}/password", self.change_password, "Set a password", set_status)
-        yield Route("GET", f"{user}/status", self.user_status, "Is the user disabled?", status)
-        yield Route("PUT", f"{user}/status", self.set_user_status, "Disable a user", set_status)
-        yield Route("PATCH", thing, self.change_thing, "Change a thing", changed)
-        yield Route("GET", f"{thing}/status", self.thing_status, "Is the thing disabled?", status)
-        yield Route("PUT", f"{thing}/status", self.set_thing_status, "Disable a thing", set_status)
+        yield from self._user_table()
+        yield from self._thing_table()
+
+    def _user_table(self) -> Iterator[Route]:
+        users = f"{APP}/users"
+        one = f"{users}/{{userID}}"
+        status, disabled = f"{one}/status", Content(answers.Disabled)
+        named = ("RegistrationRequest", "RegistrationAndAuthorizationRequest")
+        wanted, changes = takes(UserRegistration, *named), takes(UserRegistration)
+        made = gives(answers.User, "RegistrationResponse", "RegistrationAndAuthorizationResponse")
+        shown = gives(answers.User, "UserDataRetrievalResponse")
+        changed = gives(answers.User, "UserUpdateResponse")
+        yield Route(
+            "POST", users, self.create_user, "Sign up a user", (201, 409, 429), wanted, made
+        )
+        yield Route("GET", one, self.get_user, "Get a user", answer=shown)
+        yield Route(
+            "PATCH", one, self.change_user, "Change a user", (200, 409, 429), changes, changed
+        )
+        yield Route("DELETE", one, self.delete_user, "Delete a user", (204,))
+        new_password, new_status = takes(PasswordChange), takes(Status)
+        put = f"{one}/password"
+        yield Route("PUT", put, self.change_password, "Set a password", (204, 429), new_password)
+        yield Route("GET", status, self.user_status, "Is the user disabled?", answer=disabled)
+        yield Route("PUT", status, self.set_user_status, "Disable a user", (204,), new_status)
+
+    def _thing_table(self) -> Iterator[Route]:
+        things = f"{APP}/things"
+        one = f"{things}/{{thingID}}"
+        status, disabled = f"{one}/status", Content(answers.Disabled)
+        named = ("ThingRegistrationRequest", "ThingRegistrationAndAuthorizationRequest")
+        wanted = takes(ThingRegistration, *named)
+        made = gives(
+            answers.Thing, "ThingRegistrationResponse", "ThingRegistrationAndAuthorizationResponse"
+        )
+        shown = gives(answers.Thing, "ThingRetrievalResponse")
+        changed = gives(answers.Thing, "ThingUpdateResponse")
+        yield Route(
+            "POST", things, self.create_thing, "Register a thing", (201, 409, 429), wanted, made
+        )
+        yield Route("GET", one, self.get_thing, "Get a thing", answer=shown)
+        yield Route(
+            "PATCH", one, self.change_thing, "Change a thing", (200,), takes(AnyFields), changed
+        )
+        yield Route("DELETE", one, self.delete_thing, "Delete a thing", (204,))
+        new_status = takes(Status, "ThingStatusUpdateRequest")
+        yield Route("GET", status, self.thing_status, "Is the thing disabled?", answer=disabled)
+        yield Route("PUT", status, self.set_thing_status, "Disable a thing", (204,), new_status)
 
     async def create_user(self, request: ApiRequest) -> ApiResponse:
         """The content type says whether a token comes back; a body without a name does too."""

@@ -8,6 +8,7 @@ from typing import Final
 from mqttpush.models import Credentials, Json, PrincipalKind, Source, SourceKind
 from mqttpush.operations.context import ME, Reference, ScopeReference
 from mqttpush.operations.subscriptions import SubscriptionReference, Subscriptions
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.errors import object_scope
 from mqttpush.rest.kii.filters import ALL, filter_id_of
 from mqttpush.rest.kii.topics import PAGE_SIZE
@@ -15,6 +16,7 @@ from mqttpush.rest.kii.wire import (
     APP,
     bucket_id_of,
     credentials_of,
+    gives,
     in_every_scope,
     kii_type,
     no_content,
@@ -40,16 +42,17 @@ class SubscriptionRoutes:
         yield from in_every_scope(self._table())
         for kind in (PrincipalKind.USER, PrincipalKind.THING):
             path = f"{APP}/{kind.value}s/{{{kind.value}ID}}/push/subscriptions"
+            shown = gives(answers.Subscriptions, "SubscriptionsRetrievalResponse")
             listed = self._lister_of(kind)
-            yield Route("GET", path, listed, f"Subscriptions of a {kind.value}", (200, 401, 404))
+            yield Route("GET", path, listed, f"Subscriptions of a {kind.value}", answer=shown)
 
     def _table(self) -> Iterator[Route]:
         sources = {
             SourceKind.BUCKET: f"{APP}{{scope}}/buckets/{{bucketID}}/filters/{{filterID}}",
             SourceKind.TOPIC: f"{APP}{{scope}}/topics/{{topicID}}",
         }
-        made, found = (204, 400, 401, 404, 409), (204, 400, 401, 404)
-        seen = (200, 400, 401, 404)
+        made = (204, 409)
+        people = gives(answers.Subscribers, "SubscribersRetrievalResponse")
         for source, path in sources.items():
             for subscriber in (PrincipalKind.USER, PrincipalKind.THING):
                 base = f"{path}/push/subscriptions/{subscriber.value}s"
@@ -61,11 +64,14 @@ class SubscriptionRoutes:
                 yield Route("POST", base, subscribe, f"Subscribe oneself, {about}", made)
                 yield Route("PUT", base, subscribe, f"Subscribe oneself, {about}", made)
                 yield Route("PUT", one, subscribe, f"Subscribe {about}", made)
-                yield Route("GET", one, check, f"Is {about} subscribed?", found)
-                yield Route("DELETE", one, unsubscribe, f"Unsubscribe {about}", found)
+                yield Route("GET", one, check, f"Is {about} subscribed?", (204,))
+                yield Route("DELETE", one, unsubscribe, f"Unsubscribe {about}", (204,))
             listed = self._lister(source)
             subscribers = f"{path}/push/subscriptions"
-            yield Route("GET", subscribers, listed, f"Subscribers of a {source.value}", seen)
+            summary = f"Subscribers of a {source.value}"
+            yield Route(
+                "GET", subscribers, listed, summary, answer=people, parameters=("paginationKey",)
+            )
 
     def _handler(self, verb: _Verb, source: SourceKind, subscriber: PrincipalKind) -> Handler:
         async def handle(request: ApiRequest) -> ApiResponse:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from mqttpush.operations import Operations
 from mqttpush.rest.kii.acls import AclRoutes
 from mqttpush.rest.kii.apps import AppRoutes
 from mqttpush.rest.kii.buckets import BucketRoutes
+from mqttpush.rest.kii.document import DIALECT
 from mqttpush.rest.kii.filters import FilterRoutes
 from mqttpush.rest.kii.groups import GroupRoutes
 from mqttpush.rest.kii.installations import InstallationRoutes, MqttAddress
@@ -21,16 +23,21 @@ from mqttpush.rest.routing import Route
 
 
 def kii_routes(operations: Operations, mqtt_address: Callable[[], MqttAddress]) -> Iterator[Route]:
-    """Every route under /api."""
-    yield from OauthRoutes(operations.principals).table()
-    yield from AppRoutes(operations.apps).table()
-    yield from PrincipalRoutes(operations.principals).table()
-    yield from InstallationRoutes(operations.installations, mqtt_address).table()
-    yield from BucketRoutes(operations.buckets).table()
-    yield from SubscriptionRoutes(operations.subscriptions).table()
-    yield from TopicRoutes(operations.topics).table()
-    yield from FilterRoutes(operations.filters).table()
-    yield from MessageRoutes(operations.messages).table()
-    yield from GroupRoutes(operations.groups).table()
-    yield from OwnershipRoutes(operations.ownership).table()
-    yield from AclRoutes(operations.acls).table()
+    """Every route under /api, each with its section in documents."""
+    sections = {
+        "Tokens": OauthRoutes(operations.principals).table(),
+        "Apps": AppRoutes(operations.apps).table(),
+        "Users and things": PrincipalRoutes(operations.principals).table(),
+        "Installations": InstallationRoutes(operations.installations, mqtt_address).table(),
+        "Buckets and objects": BucketRoutes(operations.buckets).table(),
+        "Subscriptions": SubscriptionRoutes(operations.subscriptions).table(),
+        "Topics": TopicRoutes(operations.topics).table(),
+        "Filters": FilterRoutes(operations.filters).table(),
+        "Messages": MessageRoutes(operations.messages).table(),
+        "Groups": GroupRoutes(operations.groups).table(),
+        "Ownership": OwnershipRoutes(operations.ownership).table(),
+        "Access rules": AclRoutes(operations.acls).table(),
+    }
+    for tag, routes in sections.items():
+        for route in routes:
+            yield replace(route, tag=tag, dialect=DIALECT)

@@ -7,9 +7,11 @@ from typing import Final
 
 from mqttpush.models import Json
 from mqttpush.operations.topics import Topics
+from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
     credentials_of,
+    gives,
     in_every_scope,
     kii_type,
     no_content,
@@ -20,6 +22,7 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Route
 
 PAGE_SIZE: Final = 50
+_PAGE: Final = ("paginationKey",)
 
 
 class TopicRoutes:
@@ -34,10 +37,11 @@ class TopicRoutes:
     def _table(self) -> Iterator[Route]:
         base = f"{APP}{{scope}}/topics"
         one = f"{base}/{{topicID}}"
-        yield Route("GET", base, self.list, "List topics", (200, 401, 404))
-        yield Route("PUT", one, self.create, "Create a topic", (204, 400, 401, 404, 409))
-        yield Route("GET", one, self.check, "Does the topic exist?", (204, 400, 401, 404))
-        yield Route("DELETE", one, self.delete, "Delete a topic", (204, 400, 401, 404))
+        listed = gives(answers.Topics, "TopicsRetrievalResponse")
+        yield Route("GET", base, self.list, "List topics", answer=listed, parameters=_PAGE)
+        yield Route("PUT", one, self.create, "Create a topic", (204, 409))
+        yield Route("GET", one, self.check, "Does the topic exist?", (204,))
+        yield Route("DELETE", one, self.delete, "Delete a topic", (204,))
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         after = request.query.get("paginationKey", "")

@@ -11,15 +11,18 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
 
 from mqttpush.errors import InvalidRequest, NotAuthenticated
 from mqttpush.models import Credentials, PrincipalKind, ScopeType
 from mqttpush.operations.context import ID, ME, Reference, ScopeReference
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 APP: Final = "/api/apps/{appID}"
+JSON_TYPE: Final = "application/json"
 _BUCKET_ID: Final = re.compile(r"[a-zA-Z0-9_-]{2,64}")
 _OBJECT_ID: Final = re.compile(r"[a-zA-Z0-9_.-]{2,100}")
 _TOPIC_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -36,6 +39,12 @@ _SCOPES: Final = (
     ("/groups/{groupID}", ScopeType.GROUP),
     ("/things/{thingID}", ScopeType.THING),
 )
+
+
+class AnyFields(BaseModel):
+    """A body of the app's own fields."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def in_every_scope(routes: Iterator[Route]) -> Iterator[Route]:
@@ -146,6 +155,16 @@ def topic_id_of(request: ApiRequest) -> str:
 def kii_type(name: str) -> str:
     """`application/vnd.kii.{name}+json`."""
     return f"application/vnd.kii.{name}+json"
+
+
+def takes(shape: Any, *names: str, others: tuple[str, ...] = ()) -> Content:
+    """A request body for documents: JSON, also under these names of ours, or of other types."""
+    return Content(shape, (JSON_TYPE, *map(kii_type, names), *others))
+
+
+def gives(shape: Any, *names: str) -> Content:
+    """An answer for documents, of one of these types."""
+    return Content(shape, tuple(map(kii_type, names)))
 
 
 def is_kii_type(request: ApiRequest, *names: str) -> bool:

@@ -1,0 +1,292 @@
+"""Answers: the fields of every successful answer, for documents.
+
+Owns no behaviour: handlers render dictionaries, documents show these shapes, and a test compares
+the two on the real server. A field that is not always there is `NotRequired`; none is ever null.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from mqttpush.models import DeviceType, ObjectEventType, ScopeType
+
+_CLOSED: Final = with_config(ConfigDict(extra="forbid"))
+_OPEN: Final = with_config(ConfigDict(extra="allow"))  # the app's own fields stand beside
+
+
+@_CLOSED
+class Token(TypedDict):
+    """An access token; `id` is its user's or thing's."""
+
+    access_token: str
+    expires_in: int
+    token_type: Literal["Bearer"]
+    id: NotRequired[str]
+
+
+@_OPEN
+class User(TypedDict):
+    """A user, with the app's own fields."""
+
+    userID: str
+    loginName: NotRequired[str]
+    emailAddress: NotRequired[str]
+    phoneNumber: NotRequired[str]
+    _hasPassword: NotRequired[bool]
+    _disabled: NotRequired[bool]
+    _accessToken: NotRequired[str]
+
+
+@_OPEN
+class Thing(TypedDict):
+    """A thing, with its other fields as registered."""
+
+    _thingID: str
+    _vendorThingID: str
+    _created: int
+    _disabled: bool
+    _accessToken: NotRequired[str]
+
+
+@_CLOSED
+class Disabled(TypedDict):
+    """Whether a user or thing is switched off."""
+
+    disabled: bool
+
+
+@_CLOSED
+class Subject(TypedDict):
+    """A user, thing or group: one of the three."""
+
+    userID: NotRequired[str]
+    thingID: NotRequired[str]
+    groupID: NotRequired[str]
+
+
+@_CLOSED
+class Owners(TypedDict):
+    """Owners of a thing."""
+
+    owners: list[Subject]
+
+
+@_CLOSED
+class InstallationCreated(TypedDict):
+    """The installation, new or found again."""
+
+    installationID: str
+    installationRegistrationID: str
+
+
+@_CLOSED
+class Installation(TypedDict):
+    """A device of a user or of a thing."""
+
+    installationID: str
+    installationRegistrationID: str
+    deviceType: DeviceType
+    development: bool
+    userID: NotRequired[str]
+    thingID: NotRequired[str]
+
+
+@_CLOSED
+class Installations(TypedDict):
+    """Devices."""
+
+    installations: list[Installation]
+
+
+@_CLOSED
+class MqttEndpoint(TypedDict):
+    """Where and how one installation connects; the last is how long that holds, seconds."""
+
+    installationID: str
+    username: str
+    password: str
+    mqttTopic: str
+    host: str
+    portTCP: int
+    portSSL: int
+    portWS: int
+    portWSS: int
+    ttl_s: Annotated[int, Field(alias="X-MQTT-TTL")]
+
+
+@_CLOSED
+class ObjectCreated(TypedDict):
+    """A new object under an ID of the server's."""
+
+    objectID: str
+    createdAt: int
+    dataType: str
+
+
+@_CLOSED
+class ObjectWritten(TypedDict):
+    """When the object was made and last changed, milliseconds since 1970."""
+
+    createdAt: int
+    modifiedAt: int
+
+
+@_OPEN
+class StoredObject(TypedDict):
+    """An object: the app's own fields and the server's."""
+
+    _id: str
+    _owner: str
+    _created: int
+    _modified: int
+    _version: str
+    _dataType: NotRequired[str]
+
+
+@_CLOSED
+class QueryResult(TypedDict):
+    """A page of objects; the key is there if more follow."""
+
+    queryDescription: str
+    results: list[StoredObject]
+    nextPaginationKey: NotRequired[str]
+
+
+@_CLOSED
+class TopicName(TypedDict):
+    """A topic."""
+
+    topicID: str
+
+
+@_CLOSED
+class Topics(TypedDict):
+    """A page of topics; the key is there if more follow."""
+
+    topics: list[TopicName]
+    paginationKey: NotRequired[str]
+
+
+@_CLOSED
+class Subscribers(TypedDict):
+    """A page of subscribers; the key is there if more follow."""
+
+    subscribers: list[Subject]
+    paginationKey: NotRequired[str]
+
+
+@_CLOSED
+class ObjectScope(TypedDict):
+    """Where a bucket or topic is."""
+
+    appID: str
+    type: ScopeType
+    userID: NotRequired[str]
+    groupID: NotRequired[str]
+    thingID: NotRequired[str]
+
+
+@_CLOSED
+class Subscription(TypedDict):
+    """A topic, or a filter of a bucket."""
+
+    objectScope: ObjectScope
+    topicID: NotRequired[str]
+    bucketID: NotRequired[str]
+    filterID: NotRequired[str]
+
+
+@_CLOSED
+class Subscriptions(TypedDict):
+    """What a user or thing is subscribed to."""
+
+    subscriptions: list[Subscription]
+
+
+@_CLOSED
+class NamedFilter(TypedDict):
+    """What a filter lets through; no event types means all."""
+
+    filterID: str
+    eventTypes: list[ObjectEventType]
+    clause: dict[str, Any]
+
+
+@_CLOSED
+class NamedFilters(TypedDict):
+    """Named filters of a bucket."""
+
+    filters: list[NamedFilter]
+
+
+@_CLOSED
+class FilterWritten(TypedDict):
+    """The filter, new or replaced."""
+
+    filterID: str
+
+
+@_CLOSED
+class MessageAccepted(TypedDict):
+    """The message is stored and will be delivered."""
+
+    pushMessageID: str
+
+
+@_CLOSED
+class NetworkFate(TypedDict):
+    """Devices the message was for, and what became of it there; `dropped` counts by reason."""
+
+    recipients: int
+    delivered: int
+    dropped: dict[str, int]
+
+
+@_CLOSED
+class MessageFate(TypedDict):
+    """What became of a message, as far as it is known."""
+
+    pushMessageID: str
+    sentTo: str
+    sentAt: int
+    networks: dict[str, NetworkFate]
+
+
+@_CLOSED
+class GroupCreated(TypedDict):
+    """A new group, and the named members who do not exist."""
+
+    groupID: str
+    notFoundUsers: list[str]
+
+
+@_CLOSED
+class Group(TypedDict):
+    """A group."""
+
+    groupID: str
+    name: str
+    owner: str
+    createdAt: int
+    modifiedAt: int
+
+
+@_CLOSED
+class Groups(TypedDict):
+    """Groups of a user."""
+
+    groups: list[Group]
+
+
+@_CLOSED
+class Members(TypedDict):
+    """Members of a group, its owner among them."""
+
+    members: list[Subject]
+
+
+# Verb -> who may: `{"SUBSCRIBE_TO_TOPIC": [{"userID": "ANY_AUTHENTICATED_USER"}]}`.
+AccessRules: Final = dict[str, list[Subject]]
