@@ -188,7 +188,7 @@ def _not_authorized(error: NotAuthorized) -> ApiResponse:
         401,
         "UNAUTHORIZED",
         "UnauthorizedAccess",
-        f"The principal may not {error.verb}",
+        "The principal may not do this",  # naming the right would tell what exists
         authenticatedAppID=error.app_id or None,
         authenticatedPrincipalID=error.principal_id or None,
     )
