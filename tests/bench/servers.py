@@ -153,7 +153,7 @@ class Server(ABC):
 
     def _end_of_log(self) -> str:
         with contextlib.suppress(OSError):
-            return (self.folder / "log").read_text(errors="replace")[-4000:]
+            return (self.folder / "log").read_text(errors="replace")[-1500:]
         return ""
 
 
