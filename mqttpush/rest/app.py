@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from mqttpush.config import HttpSettings
 from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError
 from mqttpush.metrics import Metrics
+from mqttpush.rest.documents import SERVER, DocumentRoutes
 from mqttpush.rest.files import FileAnswer
 from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
 from mqttpush.rest.routing import Route, RouteTable
@@ -67,11 +69,17 @@ class Application:
         self._metrics = metrics
         self._check_ready = check_ready
         operator_routes = [
-            Route("GET", "/health/live", self._live, "Is the process up?", (200,)),
+            Route("GET", "/health/live", self._live, "Is the process up?"),
             Route("GET", "/health/ready", self._ready, "Do all parts answer?", (200, 503)),
-            Route("GET", "/metrics", self._render_metrics, "Prometheus metrics", (200,)),
+            Route("GET", "/metrics", self._render_metrics, "Prometheus metrics"),
+            *DocumentRoutes(lambda: self.table.routes).table(),
         ]
-        self.table = RouteTable([*operator_routes, *routes])
+        own = [replace(route, tag="Server", dialect=SERVER) for route in operator_routes]
+        self.table = RouteTable([*routes, *own])
+
+    def reload(self, settings: HttpSettings) -> None:
+        """Take new limits; they hold from the next request on."""
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request; ASGI's other protocols are not spoken."""
