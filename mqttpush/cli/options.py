@@ -46,6 +46,11 @@ def settings_of(config_file: Path | None) -> Settings:
     return load_settings(config_file, os.environ)
 
 
+def reachable(address: object) -> str:
+    """A server that listens on every address is reached on this machine's own."""
+    return str(address).replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
+
+
 def server_options(*, is_admin: bool) -> Callable[[Command], Command]:
     """Options that name a server and an app, handed over as one `server: ServerOptions`."""
     names = {

@@ -10,6 +10,7 @@ import click
 from mqttpush.cli.options import config_option, settings_of
 from mqttpush.cli.terminal import print_json
 from mqttpush.cli.welcome import welcome
+from mqttpush.config import Settings
 from mqttpush.logs import setup_logging
 
 
@@ -18,9 +19,10 @@ from mqttpush.logs import setup_logging
 def serve(config_file: Path | None) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Without settings everything listens on 127.0.0.1 and data lies in ./mqttpush-data. A first start
-    makes a demo app and prints commands to try. With log.format=json the only line on standard
-    output is {"event":"ready",...}, printed when every listener is open.
+    Without a settings file everything listens on 127.0.0.1, data lies in ./mqttpush-data, and a
+    first start makes a demo app and prints commands to try. With log.format=json the only line on
+    standard output is {"event":"ready",...}, printed when every listener is open. SIGHUP reads the
+    settings again: limits, certificates and the log level change while serving.
 
     \b
     Examples:
@@ -41,5 +43,10 @@ def serve(config_file: Path | None) -> None:
         else:
             click.echo(welcome(ready))
 
+    def reload() -> Settings:
+        return settings_of(config_file)
+
+    # Who brings a settings file knows his apps; anybody else gets one to play with.
+    serving = run_server(settings, announce=announce, reload=reload, with_demo=config_file is None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_server(settings, announce=announce, with_demo=True))
+        runner.run(serving)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mqttpush.cli.options import ServerOptions
+from mqttpush.cli.options import ServerOptions, reachable
 from mqttpush.client import AppClient, make_http_client
 from mqttpush.config import Settings
 from mqttpush.errors import ConfigError, NotFound, ServerUnreachable
@@ -108,16 +108,11 @@ def server_url(settings: Settings) -> str:
     except (OSError, ValueError, AttributeError):
         url = None
     if url:
-        return _reachable(str(url))
+        return reachable(str(url))
     if not settings.http.port:
         raise ServerUnreachable(str(ready_file), "no server runs on this store")
     host = settings.http.host
-    return _reachable(f"http://{f'[{host}]' if ':' in host else host}:{settings.http.port}")
-
-
-def _reachable(url: str) -> str:
-    """A server that listens on every address is reached on this machine's own."""
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    return reachable(f"http://{f'[{host}]' if ':' in host else host}:{settings.http.port}")
 
 
 async def _pick_app(operations: Operations, app_id: str | None, *, is_any: bool = False) -> App:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from mqttpush.cli.options import reachable
 
 LISTENER_NAMES = {
     "http": "REST API",
@@ -24,22 +28,33 @@ def welcome(ready: Mapping[str, Any]) -> str:
     ]
     demo = ready.get("demo")
     if demo and ready.get("http") and ready.get("mqtt_tcp"):
-        lines += _first_steps(demo, str(ready["http"]), str(ready["mqtt_tcp"]))
+        lines += _first_steps(demo, reachable(ready["http"]), reachable(ready["mqtt_tcp"]))
     else:
+        program = _program()
         lines += [
             "",
-            "  mqttpush listen --bucket greetings    shows pushes as they arrive",
-            "  mqttpush simulate --devices 100       proves that they do",
+            f"  {program} listen --bucket greetings    shows pushes as they arrive",
+            f"  {program} simulate --devices 100       proves that they do",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops the server.", ""])
+
+
+def _program() -> str:
+    """This command line as the person can type it here."""
+    if shutil.which("mqttpush"):
+        return "mqttpush"
+    script = Path(sys.executable).parent / "mqttpush"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
 def _first_steps(demo: Mapping[str, str], url: str, mqtt_tcp: str) -> list[str]:
     host, _, port = mqtt_tcp.rpartition(":")
     topic, username, password = demo["mqttTopic"], demo["username"], demo["password"]
     subscribe = (
-        f"mosquitto_sub -V mqttv311 -h {shlex.quote(host.strip('[]'))} -p {port} -i {topic} \\\n"
-        f"  -u {shlex.quote(username)} -P {shlex.quote(password)} -t {topic}"
+        f"mosquitto_sub -V mqttv311 -h {shlex.quote(host.strip('[]'))} -p {port} \\\n"
+        f"  -i {topic} -t {topic} -u {username} \\\n"
+        f"  -P {password}"
     )
     paho = f"""\
 {shlex.quote(sys.executable)} -u - <<'EOF'
@@ -71,8 +86,7 @@ EOF"""
         "",
         write,
         "",
-        "The app's administrator, shown this once (mqttpush commands on this machine need no"
-        " secret):",
+        f"The app's administrator, shown this once ({_program()} needs no secret here):",
         f"  clientID      {demo['clientID']}",
         f"  clientSecret  {demo['clientSecret']}",
     ]
