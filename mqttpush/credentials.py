@@ -81,6 +81,10 @@ class SecretMaker:
     def mqtt_topic(self) -> str:
         return self._text(_ALPHANUMERIC, MQTT_TOPIC_LENGTH)
 
+    def blob(self) -> str:
+        """The name of a file: lower case, because some file systems know no other."""
+        return self._text(_BASE36, 25)
+
     def mqtt_username(self, app_id: str) -> str:
         """`{appID}-{suffix}`, of a length that C clients can hold (spec kii 3.1).
 

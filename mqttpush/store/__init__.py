@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from mqttpush.bodies import Body, Upload
 from mqttpush.models import (
     AclEntry,
     App,
@@ -274,6 +275,39 @@ class MessageTable(Protocol):
         """Delete at most `limit` sent before; returns how many."""
 
 
+class BodyTable(Protocol):
+    """Bodies of objects. A row that goes, with its object or alone, leaves its blob as garbage."""
+
+    def get(self, source_key: int, object_id: str) -> Body | None: ...
+    def put(self, source_key: int, object_id: str, body: Body) -> None:
+        """The object's body from here on, in place of any other."""
+
+    def delete(self, source_key: int, object_id: str) -> bool: ...
+
+    def garbage(self, limit: int) -> list[str]:
+        """Blobs whose row is gone."""
+
+    def forget_garbage(self, blobs: Sequence[str]) -> None: ...
+    def unnamed(self, blobs: Sequence[str]) -> list[str]:
+        """Those of `blobs` that neither a body nor an upload names."""
+
+
+class UploadTable(Protocol):
+    """Bodies that arrive in parts. One that goes leaves its blob as garbage, as a body does."""
+
+    def insert(self, upload: Upload) -> None: ...
+    def get(self, upload_id: str) -> Upload | None: ...
+    def update(self, upload: Upload) -> None:
+        """Write content type, sizes and expiry of an existing one."""
+
+    def delete(self, upload_id: str) -> bool:
+        """Its blob is no garbage if a body names it by then."""
+
+    def count_of(self, app_id: str, creator: str) -> int: ...
+    def expired(self, now_ms: int, limit: int) -> list[str]:
+        """IDs."""
+
+
 class Transaction(Protocol):
     """What a unit of work sees: the tables as of now, its own writes included.
 
@@ -300,6 +334,10 @@ class Transaction(Protocol):
     def subscriptions(self) -> SubscriptionTable: ...
     @property
     def objects(self) -> ObjectTable: ...
+    @property
+    def bodies(self) -> BodyTable: ...
+    @property
+    def uploads(self) -> UploadTable: ...
     @property
     def messages(self) -> MessageTable: ...
 

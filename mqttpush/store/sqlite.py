@@ -26,6 +26,7 @@ from mqttpush.metrics import Metrics
 from mqttpush.models import Committed
 from mqttpush.store import OnCommit, Result, Transaction
 from mqttpush.store.migrations import Migration, known_migrations, migrate
+from mqttpush.store.tables.bodies import SqliteBodies, SqliteUploads
 from mqttpush.store.tables.installations import SqliteInstallations
 from mqttpush.store.tables.messages import SqliteMessages
 from mqttpush.store.tables.objects import SqliteObjects
@@ -65,6 +66,8 @@ class SqliteTransaction:
         self.sources = SqliteSources(connection)
         self.subscriptions = SqliteSubscriptions(connection)
         self.objects = SqliteObjects(connection)
+        self.bodies = SqliteBodies(connection)
+        self.uploads = SqliteUploads(connection)
         self.messages = SqliteMessages(connection)
         self.emitted: list[Committed] = []
         self.emit = self.emitted.append

@@ -141,6 +141,51 @@ CREATE TABLE objects (
     UNIQUE (source_key, object_id)
 ) STRICT;
 
+-- The body of an object. blob: the name of the file that holds its bytes.
+CREATE TABLE bodies (
+    source_key    INTEGER NOT NULL,
+    object_id     TEXT NOT NULL,
+    blob          TEXT NOT NULL UNIQUE,
+    content_type  TEXT NOT NULL,
+    size_bytes    INTEGER NOT NULL,
+    modified_ms   INTEGER NOT NULL,
+    PRIMARY KEY (source_key, object_id),
+    FOREIGN KEY (source_key, object_id) REFERENCES objects (source_key, object_id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- Bodies that arrive in parts. total_bytes: unknown until the first part has come.
+CREATE TABLE uploads (
+    upload_id       TEXT PRIMARY KEY,
+    app_id          TEXT NOT NULL,
+    creator         TEXT NOT NULL,
+    source_key      INTEGER NOT NULL,
+    object_id       TEXT NOT NULL,
+    blob            TEXT NOT NULL UNIQUE,
+    content_type    TEXT NOT NULL,
+    received_bytes  INTEGER NOT NULL,
+    total_bytes     INTEGER,
+    expires_ms      INTEGER NOT NULL,
+    FOREIGN KEY (source_key, object_id) REFERENCES objects (source_key, object_id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX uploads_by_object ON uploads (source_key, object_id);
+CREATE INDEX uploads_by_creator ON uploads (app_id, creator);
+CREATE INDEX uploads_by_expiry ON uploads (expires_ms);
+
+-- Files whose row is gone, however it went (an app takes its buckets, a bucket its objects, an object
+-- its body), written in the same commit, so that no crash can forget one.
+CREATE TABLE garbage_blobs (blob TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TRIGGER body_replaced AFTER UPDATE OF blob ON bodies WHEN old.blob != new.blob BEGIN
+    INSERT INTO garbage_blobs VALUES (old.blob);
+END;
+CREATE TRIGGER body_deleted AFTER DELETE ON bodies BEGIN
+    INSERT INTO garbage_blobs VALUES (old.blob);
+END;
+-- A committed upload has become a body before it is deleted.
+CREATE TRIGGER upload_ended AFTER DELETE ON uploads
+WHEN NOT EXISTS (SELECT 1 FROM bodies WHERE blob = old.blob) BEGIN
+    INSERT INTO garbage_blobs VALUES (old.blob);
+END;
+
 -- is_heard: the subscriber may hear the source; kept true by every verb that changes a right, so that
 -- connecting and sending need not ask again.
 CREATE TABLE subscriptions (
