@@ -7,23 +7,20 @@ from typing import Final
 
 import orjson
 
-from mqttpush.access import Verb, allows, require, resource_of
-from mqttpush.errors import AlreadyExists, InvalidRequest, NotFound, VersionConflict
+from mqttpush.access import Verb, require, resource_of
+from mqttpush.errors import AlreadyExists, InvalidRequest, VersionConflict
 from mqttpush.models import (
     Credentials,
     Json,
     Object,
-    ObjectEvent,
     ObjectEventType,
     ObjectQuery,
-    Principal,
-    Scope,
     Source,
     SourceKind,
     SourceRemoved,
 )
-from mqttpush.operations.context import Context, ScopeReference, resolve_scope
-from mqttpush.operations.filters import matching_filters
+from mqttpush.operations.context import Context, ScopeReference
+from mqttpush.operations.places import Place, enter
 from mqttpush.store import Transaction
 
 DOCUMENT_LIMIT_CHARACTERS: Final = 65_534  # spec kii 12
@@ -63,16 +60,6 @@ class ObjectPage:
     last_key: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a unit works, and for whom."""
-
-    tx: Transaction
-    principal: Principal
-    scope: Scope
-    bucket: Source | None
-
-
 class Buckets:
     """Buckets and objects in every scope."""
 
@@ -91,7 +78,7 @@ class Buckets:
         text = _document_text(document)
 
         def unit(tx: Transaction) -> Object:
-            place = self._enter(tx, credentials, scope, bucket_id)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
             bucket = self._bucket_for_new_object(place, bucket_id)
             return self._insert(place, bucket, self._context.secrets.uuid(), text, data_type)
 
@@ -111,7 +98,7 @@ class Buckets:
         text = _document_text(document)
 
         def unit(tx: Transaction) -> Written:
-            place = self._enter(tx, credentials, scope, bucket_id)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
             bucket = place.bucket
             existing = tx.objects.get(bucket.key, object_id) if bucket else None
             if bucket is not None and existing is not None:
@@ -121,7 +108,7 @@ class Buckets:
                     self._replace(place, bucket, existing, text, data_type), is_new=False
                 )
             if condition.version is not None:
-                raise _object_not_found(place.scope, bucket_id, object_id)
+                raise place.object_not_found(object_id)
             bucket = self._bucket_for_new_object(place, bucket_id)
             item = self._insert(place, bucket, object_id, text, data_type)
             return Written(item, is_new=True)
@@ -141,7 +128,7 @@ class Buckets:
         changes = _own_fields(changes)
 
         def unit(tx: Transaction) -> Written:
-            place = self._enter(tx, credentials, scope, bucket_id)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
             bucket = place.bucket
             existing = tx.objects.get(bucket.key, object_id) if bucket else None
             if bucket is not None and existing is not None:
@@ -151,7 +138,7 @@ class Buckets:
                 item = self._replace(place, bucket, existing, text, existing.data_type)
                 return Written(item, is_new=False)
             if not condition.must_be_absent:
-                raise _object_not_found(place.scope, bucket_id, object_id)
+                raise place.object_not_found(object_id)
             bucket = self._bucket_for_new_object(place, bucket_id)
             text = _document_text(changes)
             item = self._insert(place, bucket, object_id, text, "application/json")
@@ -170,13 +157,12 @@ class Buckets:
         """Raises NotFound, NotAuthorized, VersionConflict."""
 
         def unit(tx: Transaction) -> None:
-            place = self._enter(tx, credentials, scope, bucket_id)
-            bucket, existing = self._existing_object(place, bucket_id, object_id)
-            require(tx, place.principal, Verb.WRITE_OBJECT, place.scope, bucket, existing)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
+            bucket, existing = place.writable_object(object_id)
             _check(existing, bucket, replace(condition, must_be_absent=False))
             tx.objects.delete(bucket.key, object_id)
             tx.acl.delete_resource(place.scope.app_id, resource_of(place.scope, bucket, existing))
-            self._emit(place, ObjectEventType.DELETED, bucket, existing)
+            place.emit(ObjectEventType.DELETED, bucket, existing, existing.modified_ms)
 
         await self._context.store.write(unit)
 
@@ -186,11 +172,8 @@ class Buckets:
         """Raises NotFound, NotAuthorized."""
 
         def unit(tx: Transaction) -> Object:
-            place = self._enter(tx, credentials, scope, bucket_id)
-            bucket, item = self._existing_object(place, bucket_id, object_id)
-            if not allows(tx, place.principal, Verb.READ_OBJECTS, place.scope, bucket):
-                require(tx, place.principal, Verb.READ_OBJECT, place.scope, bucket, item)
-            return item
+            place = enter(self._context, tx, credentials, scope, bucket_id)
+            return place.readable_object(object_id)[1]
 
         return await self._context.store.read(unit)
 
@@ -204,8 +187,8 @@ class Buckets:
         """Objects that match, at most `query.limit`; raises InvalidRequest for a bad clause."""
 
         def unit(tx: Transaction) -> ObjectPage:
-            place = self._enter(tx, credentials, scope, bucket_id)
-            bucket = self._existing_bucket(place, bucket_id)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
+            bucket = place.existing_bucket()
             require(tx, place.principal, Verb.QUERY_OBJECTS, place.scope, bucket)
             # One more than asked for says whether there is a next page.
             rows = tx.objects.query(bucket.key, query._replace(limit=query.limit + 1))
@@ -220,7 +203,7 @@ class Buckets:
         """Make an empty bucket; raises AlreadyExists, NotAuthorized."""
 
         def unit(tx: Transaction) -> Source:
-            place = self._enter(tx, credentials, scope, bucket_id)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
             require(tx, place.principal, Verb.CREATE_NEW_BUCKET, place.scope)
             if place.bucket is not None:
                 raise AlreadyExists("bucket", bucket_id, scope=place.scope)
@@ -232,11 +215,12 @@ class Buckets:
         """Drop a bucket with its objects and subscriptions: one event (spec kii 4.2)."""
 
         def unit(tx: Transaction) -> None:
-            place = self._enter(tx, credentials, scope, bucket_id)
-            bucket = self._existing_bucket(place, bucket_id)
+            place = enter(self._context, tx, credentials, scope, bucket_id)
+            bucket = place.existing_bucket()
             require(tx, place.principal, Verb.DROP_BUCKET, place.scope, bucket)
             filters = tx.sources.filters(bucket.key)
-            self._emit(place, ObjectEventType.BUCKET_DELETED, bucket, None)
+            now_ms = self._context.now_ms()
+            place.emit(ObjectEventType.BUCKET_DELETED, bucket, None, now_ms)
             tx.acl.delete_resource(place.scope.app_id, bucket.path)
             for key in (bucket.key, *(each.source.key for each in filters)):
                 tx.sources.delete(key)
@@ -246,49 +230,24 @@ class Buckets:
 
     # --- inside a unit --------------------------------------------------------------------
 
-    def _enter(
-        self, tx: Transaction, credentials: Credentials, reference: ScopeReference, bucket_id: str
-    ) -> _Place:
-        principal = self._context.authenticate(tx, credentials)
-        scope = resolve_scope(tx, principal, reference)
-        return _Place(tx, principal, scope, tx.sources.get(SourceKind.BUCKET, scope, bucket_id))
-
-    def _bucket_for_new_object(self, place: _Place, bucket_id: str) -> Source:
+    def _bucket_for_new_object(self, place: Place, bucket_id: str) -> Source:
         if place.bucket is None:
             require(place.tx, place.principal, Verb.CREATE_NEW_BUCKET, place.scope)
             return _insert_bucket(place, bucket_id, self._context.now_ms())
         require(place.tx, place.principal, Verb.CREATE_OBJECTS, place.scope, place.bucket)
         return place.bucket
 
-    @staticmethod
-    def _existing_bucket(place: _Place, bucket_id: str) -> Source:
-        if place.bucket is None:
-            require(place.tx, place.principal, Verb.QUERY_OBJECTS, place.scope)
-            raise NotFound("bucket", bucket_id, scope=place.scope)
-        return place.bucket
-
-    def _existing_object(
-        self, place: _Place, bucket_id: str, object_id: str
-    ) -> tuple[Source, Object]:
-        """Who may not read the bucket is not told whether the object is there."""
-        bucket = self._existing_bucket(place, bucket_id)
-        item = place.tx.objects.get(bucket.key, object_id)
-        if item is None:
-            require(place.tx, place.principal, Verb.READ_OBJECTS, place.scope, bucket)
-            raise _object_not_found(place.scope, bucket_id, object_id)
-        return bucket, item
-
     def _insert(
-        self, place: _Place, bucket: Source, object_id: str, text: str, data_type: str
+        self, place: Place, bucket: Source, object_id: str, text: str, data_type: str
     ) -> Object:
         now_ms = self._context.now_ms()
         item = Object(object_id, 1, now_ms, now_ms, place.principal.subject, data_type, text)
         place.tx.objects.insert(bucket.key, item)
-        self._emit(place, ObjectEventType.CREATED, bucket, item)
+        place.emit(ObjectEventType.CREATED, bucket, item, item.modified_ms)
         return item
 
     def _replace(
-        self, place: _Place, bucket: Source, existing: Object, text: str, data_type: str
+        self, place: Place, bucket: Source, existing: Object, text: str, data_type: str
     ) -> Object:
         item = replace(
             existing,
@@ -298,25 +257,11 @@ class Buckets:
             document=text,
         )
         place.tx.objects.replace(bucket.key, item)
-        self._emit(place, ObjectEventType.UPDATED, bucket, item)
+        place.emit(ObjectEventType.UPDATED, bucket, item, item.modified_ms)
         return item
 
-    def _emit(
-        self, place: _Place, event_type: ObjectEventType, bucket: Source, item: Object | None
-    ) -> None:
-        """item: None for an event of the bucket itself."""
-        event = ObjectEvent(
-            event_type,
-            bucket,
-            item.object_id if item else "",
-            item.modified_ms if item else self._context.now_ms(),
-            place.principal.subject,
-            matching_filters(place.tx, bucket, event_type, item),
-        )
-        place.tx.emit(event)
 
-
-def _insert_bucket(place: _Place, bucket_id: str, now_ms: int) -> Source:
+def _insert_bucket(place: Place, bucket_id: str, now_ms: int) -> Source:
     return place.tx.sources.insert(
         SourceKind.BUCKET, place.scope, bucket_id, place.principal.subject, now_ms
     )
@@ -333,10 +278,6 @@ def _check(existing: Object, bucket: Source, condition: Condition) -> None:
             scope=bucket.scope,
             bucket_id=bucket.id,
         )
-
-
-def _object_not_found(scope: Scope, bucket_id: str, object_id: str) -> NotFound:
-    return NotFound("object", object_id, scope=scope, bucket_id=bucket_id)
 
 
 def _own_fields(document: Json) -> Json:
