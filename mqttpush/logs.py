@@ -48,8 +48,8 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _MULTILINE_KEYS = frozenset({"exception", "stack"})
 # Loggers of libraries that bring handlers of their own; `None` keeps our level.
 _LIBRARY_LEVELS: dict[str, int | None] = {
-    "uvicorn": None,
-    "uvicorn.error": None,
+    "uvicorn": logging.WARNING,  # it tells of its start and stop; we do so ourselves
+    "uvicorn.error": logging.WARNING,
     "uvicorn.access": logging.WARNING,
     "asyncio": logging.WARNING,
     "httpx": logging.WARNING,

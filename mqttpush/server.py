@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import random
 import signal
@@ -26,7 +27,8 @@ from mqttpush import payloads
 from mqttpush.config import Settings
 from mqttpush.credentials import Passwords, SecretMaker
 from mqttpush.demo import make_demo
-from mqttpush.errors import ConfigError
+from mqttpush.errors import ConfigError, MqttPushError
+from mqttpush.logs import setup_logging
 from mqttpush.metrics import Metrics
 from mqttpush.mqtt.broker import Admitted, Broker, ConnectAttempt, RefusalReason, Refused
 from mqttpush.mqtt.connection import State
@@ -50,10 +52,25 @@ LOCK_FILE: Final = "server.lock"
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
 
 EXPIRY_CHECK_S: Final = 1.0
+# Read once at the start, whatever a reload brings.
+FIXED_SETTINGS: Final = (
+    "http.host",
+    "http.port",
+    "mqtt.engine",
+    "mqtt.host",
+    "mqtt.tcp_port",
+    "mqtt.tls_port",
+    "mqtt.ws_port",
+    "mqtt.wss_port",
+    "store.dsn",
+    "log.format",
+)
 _CLOSE_CODES: Final = {
     CloseReason.REVOKED: ReasonCode.ADMINISTRATIVE_ACTION,
     CloseReason.EXPIRED: ReasonCode.MAXIMUM_CONNECT_TIME,
 }
+
+_log = logging.getLogger(__name__)
 
 Announce = Callable[[dict[str, object]], None]
 
@@ -66,26 +83,43 @@ def now_ms() -> int:
 @asynccontextmanager
 async def open_operations(settings: Settings) -> AsyncIterator[Operations]:
     """The domain on the store without listeners, for the command line."""
-    async with _open_domain(settings, Metrics(), lambda _: None) as (operations, _):
-        yield operations
+    async with _open_domain(settings, Metrics(), lambda _: None) as (context, _):
+        yield Operations.over(context)
 
 
-async def run_server(settings: Settings, *, announce: Announce, with_demo: bool = False) -> None:
+async def run_server(
+    settings: Settings,
+    *,
+    announce: Announce,
+    reload: Callable[[], Settings] | None = None,
+    with_demo: bool = False,
+) -> None:
     """Serve until SIGTERM or SIGINT, then stop within `shutdown.timeout_s`.
 
-    announce: called once when every listener is open. with_demo: make a demo app if the store has
-    no app yet, and announce how to use it. Raises ConfigError before anything is served.
+    announce: called once when every listener is open. reload: reads the settings anew at SIGHUP;
+    when it raises ConfigError the old ones stay. with_demo: make a demo app if the store has no app
+    yet, and announce how to use it. Raises ConfigError before anything is served.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_server(settings) as server:
+        if reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, reload)
         ready: dict[str, object] = {"event": "ready", **server.addresses()}
         with _ready_file(settings, ready):
             demo = await make_demo(server.operations) if with_demo else None
             announce({**ready, "demo": demo} if demo else ready)
             await stop.wait()
+
+
+def _reload(server: Server, reload: Callable[[], Settings]) -> None:
+    """SIGHUP: take what can change while serving; a bad file keeps the old settings."""
+    try:
+        server.reload(reload())
+    except ConfigError as exc:
+        _log.error("SIGHUP: the settings stay as they were: %s", exc)
 
 
 @asynccontextmanager
@@ -94,11 +128,12 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         server = Server(settings, metrics)
-        operations, store = await stack.enter_async_context(
+        context, store = await stack.enter_async_context(
             _open_domain(settings, metrics, server.router_apply)
         )
         stack.enter_context(_only_server(settings))
-        server.wire(operations, store)
+        server.wire(context, store)
+        operations = server.operations
         try:
             await server.start()
             async with asyncio.TaskGroup() as tasks:
@@ -145,16 +180,17 @@ class Server:
         )
         self.router_apply: OnCommit = self.router.apply
 
-    def wire(self, operations: Operations, store: Store) -> None:
+    def wire(self, context: Context, store: Store) -> None:
         """Give the server the domain it serves; the store had to know the router first."""
-        self.operations = operations
+        self._context = context
+        self.operations = operations = Operations.over(context)
         self._store = store
         self.application = Application(
             routes=kii_routes(operations, self._mqtt_address),
             render_error=render_error,
             settings=self._settings.http,
             metrics=self._metrics,
-            check_ready=store.check,
+            check_ready=self._check_ready,
         )
 
     async def start(self) -> None:
@@ -170,6 +206,22 @@ class Server:
             self._http = _HttpServer(self.application, self._settings, sockets)
             await self._http.start()
 
+    def reload(self, settings: Settings) -> None:
+        """Take new limits, certificates and log level; raises ConfigError and changes nothing.
+
+        Addresses, ports and the store stay until a restart, with a warning.
+        """
+        self.listeners.reload(settings.mqtt)  # first: it may refuse a certificate
+        self.application.reload(settings.http)
+        self._context.limits = settings.limits
+        setup_logging(settings.log)
+        for setting in FIXED_SETTINGS:
+            section, _, key = setting.partition(".")
+            old, new = (getattr(getattr(s, section), key) for s in (self._settings, settings))
+            if old != new:
+                _log.warning("SIGHUP: %s needs a restart to become %s", setting, new)
+        _log.info("SIGHUP: settings reloaded")
+
     async def stop(self) -> None:
         """Stop accepting, end requests, tell MQTT clients: all within `shutdown.timeout_s`."""
         timeout_s = self._settings.shutdown.timeout_s
@@ -177,6 +229,12 @@ class Server:
             await self._http.stop()
         await self.listeners.drain(timeout_s / 2)
         await self.listeners.stop()
+
+    async def _check_ready(self) -> None:
+        """Raises when a part does not answer."""
+        if self.listeners.addresses and not self.listeners.is_listening:
+            raise MqttPushError("an MQTT listener has closed")
+        await self._store.check()
 
     async def close_expired(self) -> None:
         """End connections whose credentials expire; runs until cancelled."""
@@ -279,7 +337,7 @@ class _HttpServer:
 @asynccontextmanager
 async def _open_domain(
     settings: Settings, metrics: Metrics, on_commit: OnCommit
-) -> AsyncIterator[tuple[Operations, Store]]:
+) -> AsyncIterator[tuple[Context, Store]]:
     passwords = Passwords(settings.security)
     try:
         async with open_sqlite(settings.store, metrics=metrics, on_commit=on_commit) as store:
@@ -291,7 +349,7 @@ async def _open_domain(
                 limits=settings.limits,
                 endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
             )
-            yield Operations.over(context), store
+            yield context, store
     finally:
         passwords.close()
 

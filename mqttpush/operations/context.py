@@ -25,9 +25,12 @@ from mqttpush.models import (
 from mqttpush.store import Store, Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
-    """Shared by the verbs. now_ms: the wall clock, milliseconds since the epoch."""
+    """Shared by the verbs; only `limits` ever changes, at a reload of the settings.
+
+    now_ms: the wall clock, milliseconds since the epoch.
+    """
 
     store: Store
     now_ms: Callable[[], int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -78,6 +79,18 @@ class Server:
     @property
     def stderr(self) -> str:
         return self.stderr_file.read_text(encoding="utf-8")
+
+    def wait_for_log(self, text: str) -> None:
+        """Until a line of the log has `text`."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with self.stderr_file.open(encoding="utf-8") as lines:
+            while time.monotonic() < deadline:
+                line = lines.readline()
+                if text in line:
+                    return
+                if not line:
+                    select.select([], [], [], 0.02)  # a file cannot be waited for
+        raise AssertionError(f"{text!r} is not in the log\n{self.stderr}")
 
     def create_app(self, name: str) -> dict[str, str]:
         """An app, made by the command line: its credentials."""

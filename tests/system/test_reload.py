@@ -1,0 +1,43 @@
+"""SIGHUP: settings change while serving, and a bad file changes nothing."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import StartServer
+from tests.support.server import Server
+
+SETTINGS = "[http]\nmax_body_bytes = {size}\n[log]\nlevel = '{level}'\n"
+
+
+def test_a_reload_takes_new_limits_and_a_bad_file_keeps_the_old_ones(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "mqttpush.toml"
+    file.write_text(SETTINGS.format(size=4096, level="info"))
+    server = start_server(CONFIG=str(file))
+    assert _status_of_a_body(server, 3000) == 404
+
+    file.write_text(SETTINGS.format(size=2048, level="info"))
+    _reload(server, "settings reloaded")
+    assert _status_of_a_body(server, 3000) == 413
+
+    file.write_text(SETTINGS.format(size=8192, level="shout"))
+    _reload(server, "the settings stay as they were")
+    assert "log.level" in server.stderr
+    assert _status_of_a_body(server, 3000) == 413
+    server.stop()
+
+
+def _reload(server: Server, answer: str) -> None:
+    """Send SIGHUP and wait for what the log says about it."""
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_log(answer)
+
+
+def _status_of_a_body(server: Server, size_bytes: int) -> int:
+    body = b'{"a":"%s"}' % (b"x" * size_bytes)
+    return httpx.post(f"{server.url}/api/apps/nobody/users", content=body).status_code
