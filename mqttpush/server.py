@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -388,12 +388,15 @@ def _server_key(settings: Settings) -> bytes:
     path = folder / KEY_FILE
     try:
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            # Written elsewhere first: whoever starts at the same moment must not read half a key.
+            draft = path.with_suffix(f".{os.getpid()}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(os.urandom(32))
+            with suppress(FileExistsError):
+                path.hardlink_to(draft)
+            draft.unlink()
         return path.read_bytes()
-    except FileExistsError:
-        return path.read_bytes()  # another process was quicker
     except OSError as exc:
         problem = f"cannot keep the server's key: {exc.strerror}"
         raise ConfigError("store.dsn", str(path), problem) from exc
