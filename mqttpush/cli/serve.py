@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ import click
 from mqttpush.cli.options import config_option, settings_of
 from mqttpush.cli.terminal import print_json
 from mqttpush.cli.welcome import welcome
-from mqttpush.config import Settings
+from mqttpush.config import Settings, trace_settings
+from mqttpush.errors import ConfigError, first_error
 from mqttpush.logs import setup_logging
 
 
@@ -30,7 +32,7 @@ def serve(config_file: Path | None) -> None:
       mqttpush serve --config /etc/mqttpush.toml
       MQTTPUSH_HTTP__PORT=0 MQTTPUSH_LOG__FORMAT=json mqttpush serve
     """
-    settings = settings_of(config_file)
+    settings, source_by_setting = trace_settings(config_file, os.environ)
     setup_logging(settings.log)
     # Only now: wrong settings are told without waiting for the server's libraries.
     import uvloop
@@ -49,4 +51,12 @@ def serve(config_file: Path | None) -> None:
     # Who brings a settings file knows his apps; anybody else gets one to play with.
     serving = run_server(settings, announce=announce, reload=reload, with_demo=config_file is None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving)
+        try:
+            runner.run(serving)
+        except (ConfigError, BaseExceptionGroup) as exc:
+            error = first_error(exc)
+            if isinstance(error, ConfigError) and error.setting in source_by_setting:
+                # The server does not know where a setting came from; here it is known.
+                source = source_by_setting[error.setting]
+                raise ConfigError(error.setting, source, error.problem, error.example) from exc
+            raise
