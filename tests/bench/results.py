@@ -87,7 +87,7 @@ def table(results: Sequence[Result]) -> Table:
     if disturbed:
         made.caption = f"others used the machine meanwhile, cores: {', '.join(sorted(disturbed))}"
     for heading in ("case", "metric", "server"):
-        made.add_column(heading)
+        made.add_column(heading, no_wrap=True)
     for heading in ("median", "p99", "unit"):
         made.add_column(heading, justify="right" if heading != "unit" else "left")
     made.add_column("bar")

@@ -16,14 +16,14 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import orjson
 
-from . import measure
+from . import holder, measure
 from .rest import App, User
 from .tools import CACHE_FOLDER, Answer, Device, LoadGen, compiled
 
@@ -167,6 +167,7 @@ class MqttPush(Server):
     def __init__(self, loadgen: LoadGen) -> None:
         super().__init__(loadgen)
         self.http_port = 0
+        self.ports: dict[str, int] = {}  # by transport: tcp, tls, ws, wss
         self._pushes = 0
         self._app: App | None = None
 
@@ -184,9 +185,9 @@ class MqttPush(Server):
             **inherited,
             "MQTTPUSH_HTTP__PORT": "0",
             "MQTTPUSH_MQTT__TCP_PORT": "0",
-            "MQTTPUSH_MQTT__TLS_PORT": "",
-            "MQTTPUSH_MQTT__WS_PORT": "",
-            "MQTTPUSH_MQTT__WSS_PORT": "",
+            "MQTTPUSH_MQTT__TLS_PORT": "0",
+            "MQTTPUSH_MQTT__WS_PORT": "0",
+            "MQTTPUSH_MQTT__WSS_PORT": "0",
             "MQTTPUSH_LOG__FORMAT": "json",
             "MQTTPUSH_LOG__LEVEL": "info",
             "MQTTPUSH_STORE__DSN": f"sqlite:///{self.folder.absolute()}/mqttpush.db",
@@ -200,7 +201,8 @@ class MqttPush(Server):
         while ready.get("event") != "ready":
             ready = orjson.loads(self._read_line())
         self.http_port = int(ready["http"].rpartition(":")[2])
-        self.mqtt_port = int(ready["mqtt_tcp"].rpartition(":")[2])
+        self.ports = {kind: int(ready[f"mqtt_{kind}"].rpartition(":")[2]) for kind in holder.KINDS}
+        self.mqtt_port = self.ports["tcp"]
         made = subprocess.run(
             [python, "-m", "mqttpush", "app", "create", "bench", "--json"],
             cwd=measure.ROOT,
@@ -220,6 +222,33 @@ class MqttPush(Server):
         """The same, with the users the devices belong to."""
         others = [f"other{index}" for index in range(subscriptions - 1)]
         return self.app.users(count, buckets=[self.bucket, *others])
+
+    @contextlib.contextmanager
+    def holding(self, kind: str, devices: Sequence[Device]) -> Iterator[None]:
+        """Keep devices connected over one transport."""
+        lines = [f"{d.client_id}\t{d.username}\t{d.password}\t{d.mqtt_topic}" for d in devices]
+        path = self.folder / f"devices-{kind}"
+        path.write_text("\n".join(lines))
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "tests.bench.holder",
+            kind,
+            str(self.ports[kind]),
+            path,
+        ]
+        with (
+            measure.on_core(measure.LOAD_CORE),
+            subprocess.Popen(
+                command, cwd=measure.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as process,
+        ):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if process.stdout.readline() != b"%d\n" % len(devices):
+                raise ServerError(f"not every device connected over {kind}")
+            yield
+            process.stdin.close()
 
     def push(self, events: int, devices: int, *, rate: int = 0) -> Answer:
         """Write one object an event, over 32 connections."""
@@ -242,7 +271,7 @@ class MqttPush(Server):
 class BareC(Server):
     """The yardstick: a C loop that calls send() once a message."""
 
-    name = "bare C send() loop"
+    name = "bare C loop"
 
     def start(self) -> None:
         """Start it; it prints its port."""
