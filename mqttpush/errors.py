@@ -123,9 +123,9 @@ class InvalidGrant(DomainError):
 
 
 class VersionConflict(DomainError):
-    """A conditional write whose condition does not hold (spec kii 4.3)."""
+    """A condition that does not hold (spec kii 4.3); `version` is what there is."""
 
-    def __init__(self, noun: str, identifier: str, version: int, **facts: object) -> None:
+    def __init__(self, noun: str, identifier: str, version: int | str, **facts: object) -> None:
         self.noun = noun
         self.identifier = identifier
         self.version = version

@@ -44,6 +44,7 @@ from mqttpush.rest.kii.installations import MqttAddress
 from mqttpush.rest.kii.table import kii_routes
 from mqttpush.router import CloseReason, Router
 from mqttpush.store import OnCommit, Store
+from mqttpush.store.blobs import BlobKeeper, open_blobs
 from mqttpush.store.sqlite import DSN_PREFIX, MEMORY, open_sqlite
 
 KEY_FILE: Final = "server.key"
@@ -112,6 +113,7 @@ async def run_server(
             demo = await make_demo(server.operations) if with_demo else None
             announce({**ready, "demo": demo} if demo else ready)
             await stop.wait()
+            _log.info("stopping: nothing new is accepted, what is under way is finished")
 
 
 def _reload(server: Server, reload: Callable[[], Settings]) -> None:
@@ -134,12 +136,15 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         stack.enter_context(_only_server(settings))
         server.wire(context, store)
         operations = server.operations
+        keeper = BlobKeeper(store=store, blobs=context.blobs, now_ms=now_ms)
+        await keeper.remove_orphans()
         try:
             await server.start()
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(operations.messages.record(), name="message fates"),
                     tasks.create_task(server.close_expired(), name="expired credentials"),
+                    tasks.create_task(keeper.run(), name="old bodies"),
                 ]
                 yield server
                 for task in running:
@@ -340,9 +345,13 @@ async def _open_domain(
 ) -> AsyncIterator[tuple[Context, Store]]:
     passwords = Passwords(settings.security)
     try:
-        async with open_sqlite(settings.store, metrics=metrics, on_commit=on_commit) as store:
+        async with AsyncExitStack() as stack:
+            opening = open_sqlite(settings.store, metrics=metrics, on_commit=on_commit)
+            store = await stack.enter_async_context(opening)
+            blobs = stack.enter_context(open_blobs(_data_folder(settings)))
             context = Context(
                 store=store,
+                blobs=blobs,
                 now_ms=now_ms,
                 secrets=SecretMaker(source=random.SystemRandom(), server_key=_server_key(settings)),
                 passwords=passwords,

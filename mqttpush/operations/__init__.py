@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mqttpush.operations.acls import Acls
 from mqttpush.operations.apps import Apps
+from mqttpush.operations.bodies import Bodies
 from mqttpush.operations.buckets import Buckets
 from mqttpush.operations.context import Context
 from mqttpush.operations.filters import Filters
@@ -20,6 +21,7 @@ from mqttpush.operations.ownership import Ownership
 from mqttpush.operations.principals import Principals
 from mqttpush.operations.subscriptions import Subscriptions
 from mqttpush.operations.topics import Topics
+from mqttpush.operations.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Operations:
     principals: Principals
     installations: Installations
     buckets: Buckets
+    bodies: Bodies
+    uploads: Uploads
     subscriptions: Subscriptions
     topics: Topics
     messages: Messages
@@ -46,6 +50,8 @@ class Operations:
             principals=Principals(context),
             installations=Installations(context),
             buckets=Buckets(context),
+            bodies=Bodies(context),
+            uploads=Uploads(context),
             subscriptions=Subscriptions(context),
             topics=Topics(context),
             messages=Messages(context),

@@ -23,6 +23,7 @@ from mqttpush.models import (
     ScopeType,
 )
 from mqttpush.store import Store, Transaction
+from mqttpush.store.blobs import Blobs
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Context:
     """
 
     store: Store
+    blobs: Blobs
     now_ms: Callable[[], int]
     secrets: SecretMaker
     passwords: Passwords

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -39,6 +39,7 @@ from mqttpush.operations.ownership import ThingOwnerReference
 from mqttpush.operations.principals import ThingDraft, UserDraft
 from mqttpush.operations.subscriptions import SubscriptionReference
 from mqttpush.router import CloseReason, Router
+from mqttpush.store.blobs import open_blobs
 from mqttpush.store.sqlite import open_sqlite
 
 USERS = 3
@@ -289,10 +290,14 @@ async def open_world() -> AsyncIterator[World]:
     security = SecuritySettings(argon2_time_cost=1, argon2_memory_kib=1024)
     passwords = Passwords(security)
     store_settings = StoreSettings(dsn="sqlite:///:memory:")
-    async with open_sqlite(store_settings, metrics=metrics, on_commit=router.apply) as store:
+    async with AsyncExitStack() as stack:
+        opening = open_sqlite(store_settings, metrics=metrics, on_commit=router.apply)
+        store = await stack.enter_async_context(opening)
+        blobs = stack.enter_context(open_blobs(None))
         source = random.Random(1)
         context = Context(
             store=store,
+            blobs=blobs,
             now_ms=lambda: 1,
             secrets=SecretMaker(source=source, server_key=b"key"),
             passwords=passwords,
