@@ -18,6 +18,7 @@ PASSWORD = "canary-password-7f3a"
 WRONG_PASSWORD = "canary-wrong-password-91bc"
 WRONG_TOKEN = "canary-wrong-token-55e0"
 WRONG_SECRET = "canary-wrong-secret-1d2e"
+LIFE = ["starting", "ready", "stopping", "stopped"]
 PLANTED = (PASSWORD, WRONG_PASSWORD, WRONG_TOKEN, WRONG_SECRET)
 
 
@@ -143,6 +144,7 @@ def test_the_debug_log_is_json_with_the_same_four_fields(start_server: StartServ
     server = start_server(LOG__LEVEL="debug")
     server.stop()
     lines = [json.loads(line) for line in server.stderr.splitlines()]
-    assert lines
+    told = [line["event"].partition(":")[0] for line in lines]
+    assert [event for event in told if event in LIFE] == LIFE
     for line in lines:
         assert {"event", "level", "logger", "timestamp"} <= line.keys()
