@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.rest import Account, Api
+from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
 
 
@@ -44,3 +44,11 @@ def other_user(api: Api) -> Account:
 @pytest.fixture
 def thing(api: Api) -> Account:
     return api.thing()
+
+
+@pytest.fixture
+def topic(api: Api, user: Account) -> str:
+    """A topic of the user's own."""
+    path = f"/users/{user.id}/topics/{unique('topic')}"
+    api.ok("PUT", path, token=user.token)
+    return path

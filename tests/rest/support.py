@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from tests.support.rest import Api
+
 TIMEOUT_S = 20.0
 EXCEPTION_TYPE = re.compile(r"application/vnd\.kii\.\w+Exception\+json;charset=UTF-8")
 
@@ -18,6 +20,7 @@ REGISTRATION = "application/vnd.kii.RegistrationRequest+json"
 AUTHORIZATION = "application/vnd.kii.RegistrationAndAuthorizationRequest+json"
 THING_REGISTRATION = "application/vnd.kii.ThingRegistrationRequest+json"
 THING_AUTHORIZATION = "application/vnd.kii.ThingRegistrationAndAuthorizationRequest+json"
+MQTT = {"enabled": True}
 SEND = "application/vnd.kii.SendPushMessageRequest+json"
 
 
@@ -31,6 +34,15 @@ def assert_refused(response: httpx.Response, status: int, code: str) -> dict[str
     assert "Traceback" not in response.text
     assert ".py" not in response.text
     return body
+
+
+def send(api: Api, path: str, token: str | None, body: Any) -> httpx.Response:
+    """path: of the topic, user or thing it goes to."""
+    headers = {
+        "Content-Type": SEND,
+        "Accept": "application/vnd.kii.SendPushMessageResponse+json",
+    }
+    return api.call("POST", f"{path}/push/messages", token=token, json=body, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
