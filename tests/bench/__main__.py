@@ -6,6 +6,7 @@ down slows down everybody. Knows no case by name.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -116,6 +117,8 @@ def main(
         console.print(f"wrote {results.write_document().relative_to(measure.ROOT)}")
         return
     measure.raise_file_limit()
+    # So that SIGTERM too ends the servers under measurement.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if compare:
         with console.status("installing the servers to compare with"):
             servers.prepare_comparison()
