@@ -197,6 +197,19 @@ class Buckets:
 
         return await self._context.store.read(unit)
 
+    async def count(
+        self, credentials: Credentials, scope: ScopeReference, bucket_id: str, clause: object
+    ) -> int:
+        """How many objects match; raises InvalidRequest for a bad clause."""
+
+        def unit(tx: Transaction) -> int:
+            place = enter(self._context, tx, credentials, scope, bucket_id)
+            bucket = place.existing_bucket()
+            require(tx, place.principal, Verb.QUERY_OBJECTS, place.scope, bucket)
+            return tx.objects.count(bucket.key, clause)
+
+        return await self._context.store.read(unit)
+
     async def create(
         self, credentials: Credentials, scope: ScopeReference, bucket_id: str
     ) -> Source:

@@ -258,6 +258,9 @@ class ObjectTable(Protocol):
     def query(self, source_key: int, query: ObjectQuery) -> list[tuple[int, Object]]:
         """(key, object) of those that match; raises InvalidRequest for a bad clause."""
 
+    def count(self, source_key: int, clause: object) -> int:
+        """How many match; raises InvalidRequest for a bad clause."""
+
     def matches(self, item: Object, clause: object) -> bool:
         """Would `query` find it? Raises InvalidRequest for a bad clause."""
 

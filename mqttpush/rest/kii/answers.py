@@ -148,9 +148,10 @@ class StoredObject(TypedDict):
 
 @_CLOSED
 class QueryResult(TypedDict):
-    """A page of objects; the key is there if more follow."""
+    """A page of objects, with a key if more follow; or a count alone."""
 
-    queryDescription: str
+    queryDescription: NotRequired[str]
+    aggregations: NotRequired[dict[str, int]]
     results: list[StoredObject]
     nextPaginationKey: NotRequired[str]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import orjson
@@ -36,6 +36,15 @@ _PAGINATION_KEY: Final = re.compile(r"(after|offset):(\d{1,18})")
 _VERSION: Final = re.compile(r'"?(\d{1,18})"?')
 
 
+class Aggregation(BaseModel):
+    """A count of what matches, instead of the objects (a library's `count()`)."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["COUNT"]
+    putAggregationInto: str = Field(min_length=1, max_length=100)  # noqa: N815
+
+
 class BucketQuery(BaseModel):
     """What to look for, and in which order."""
 
@@ -44,6 +53,7 @@ class BucketQuery(BaseModel):
     clause: dict[str, Any] | None = None
     orderBy: str | None = None  # noqa: N815
     descending: bool | None = None
+    aggregations: list[Aggregation] = Field(default_factory=list, max_length=1)
 
 
 class QueryRequest(BaseModel):
@@ -177,17 +187,30 @@ class BucketRoutes:
         return ApiResponse(200, rendered(item), item.data_type, {"etag": f'"{item.version}"'})
 
     async def query(self, request: ApiRequest) -> ApiResponse:
-        query = query_of(request.parse(QueryRequest))
+        body = request.parse(QueryRequest)
+        query = query_of(body)
+        count_name = _count_name(body)
+        if count_name is not None:
+            count = await self._buckets.count(
+                credentials_of(request), scope_of(request), bucket_id_of(request), query.clause
+            )
+            fields: Json = {"aggregations": {count_name: count}, "results": []}
+            return ApiResponse(200, fields, kii_type("QueryResponse"))
         page = await self._buckets.query(
             credentials_of(request), scope_of(request), bucket_id_of(request), query
         )
-        fields: Json = {
+        fields = {
             "queryDescription": f"WHERE {orjson.dumps(query.clause).decode()}",
             "results": [rendered(item) for item in page.items],
         }
         if page.last_key is not None:
             fields["nextPaginationKey"] = _pagination_key(query, page.last_key)
         return ApiResponse(200, fields, kii_type("QueryResponse"))
+
+
+def _count_name(body: QueryRequest) -> str | None:
+    query = body.bucketQuery
+    return query.aggregations[0].putAggregationInto if query and query.aggregations else None
 
 
 def rendered(item: Object) -> Json:

@@ -93,6 +93,13 @@ class PrincipalRoutes:
         yield Route(
             "PATCH", one, self.change_user, "Change a user", (200, 409, 429), changes, changed
         )
+        # The JavaScript library changes a user by POST, and an address by a path of its own.
+        yield Route(
+            "POST", one, self.change_user, "Change a user", (200, 409, 429), changes, changed
+        )
+        for address, name in (("email-address", "e-mail address"), ("phone-number", "number")):
+            path = f"{one}/{address}"
+            yield Route("PUT", path, self.change_address, f"Set the {name}", (204, 409), changes)
         yield Route("DELETE", one, self.delete_user, "Delete a user", (204,))
         new_password, new_status = takes(PasswordChange), takes(Status)
         put = f"{one}/password"
@@ -185,6 +192,10 @@ class PrincipalRoutes:
         )
         fields = {"userID": user.user_id, **_user_fields(user)}
         return ApiResponse(200, fields, kii_type("UserUpdateResponse"))
+
+    async def change_address(self, request: ApiRequest) -> ApiResponse:
+        await self.change_user(request)
+        return no_content()
 
     async def change_password(self, request: ApiRequest) -> ApiResponse:
         body = request.parse(PasswordChange)

@@ -66,6 +66,15 @@ class SqliteObjects(Table):
         )
         return [(row[0], Object(*row[1:])) for row in rows]
 
+    def count(self, source_key: int, clause: object) -> int:
+        sql = ClauseSql()
+        condition = sql.condition(clause)
+        row = self._execute(
+            f"SELECT count(*) FROM objects WHERE source_key = ? AND {condition}",
+            (source_key, *sql.parameters),
+        ).fetchone()
+        return int(row[0])
+
     def matches(self, item: Object, clause: object) -> bool:
         sql = ClauseSql()
         condition = sql.condition(clause)
