@@ -6,6 +6,7 @@ import json
 import os
 import selectors
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -307,6 +308,28 @@ def test_listen_as_a_given_user_keeps_him(server: Server, api: Api, admin_token:
 def test_listen_without_a_push_in_time_is_exit_code_1(cli: Cli, api: Api) -> None:
     arguments = ("listen", "--count", "1", "--timeout", "0.2", "--app-id", api.app_id)
     assert "0 of 1 pushes" in cli.run(*arguments, status=1).stderr
+
+
+def test_listen_connects_again_when_the_server_comes_back(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    server = start_server(MQTT__TCP_PORT=port)
+    app = server.create_app("restarted")
+    listening = Listening(server, "--count", "1", "--timeout", "30", "--app-id", app["appID"])
+    user_id = listening.first_line.split()[3].rstrip(",")
+    server.kill()
+    server = start_server(MQTT__TCP_PORT=port)
+    assert listening.process.stderr
+    while listening.process.stderr.readline() != "connected again\n":
+        assert listening.process.poll() is None
+    api = Api(server.url, app)
+    api.push_to_user(api.admin_token(), user_id, text="still here")
+    api.close()
+    output, _ = listening.process.communicate(timeout=30)
+    assert "still here" in output
+    server.stop()
 
 
 def test_a_push_is_described_in_one_line() -> None:

@@ -21,6 +21,7 @@ from mqttpush.simulator import (
     make_bodies,
     read_feed,
 )
+from tests.conftest import StartServer
 from tests.support.loop import in_loop
 from tests.support.rest import Api, unique
 from tests.support.server import Server, run_cli
@@ -177,6 +178,22 @@ def test_the_command_simulates_a_hundred_devices_without_any_option(server: Serv
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["delivered_count"], report["missing_count"], report["passed"]) == (2000, 0, True)
+
+
+def test_the_command_simulates_over_every_transport(start_server: StartServer) -> None:
+    server = start_server(MQTT__TLS_PORT="0", MQTT__WS_PORT="0", MQTT__WSS_PORT="0")
+    for transport in ("tls", "ws", "wss"):
+        arguments = ("simulate", "--devices", "3", "--rate", "0", "--transport", transport)
+        result = run_cli(*arguments, environ=server.environ, cwd=server.folder)
+        assert result.returncode == 0, f"{transport}: {result.stdout}{result.stderr}"
+    server.stop()
+
+
+def test_a_transport_without_a_listener_is_told(server: Server) -> None:
+    arguments = ("simulate", "--devices", "3", "--transport", "wss")
+    result = run_cli(*arguments, environ=server.environ, cwd=server.folder)
+    assert result.returncode == 1
+    assert "the server has no wss listener" in result.stderr
 
 
 def test_the_command_replays_a_feed(server: Server, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mqttpush.cli.session import open_admin, open_app
 from mqttpush.cli.terminal import note, run
 from mqttpush.client import Account, AppClient
 from mqttpush.devices import TRANSPORTS, Device, Transport, tend
-from mqttpush.errors import ServerUnreachable
+from mqttpush.errors import ClientError, ServerUnreachable
 
 RECONNECT_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 # What the server adds to a push; the rest is the sender's own (spec kii 9.1).
@@ -86,7 +86,8 @@ def listen(
                         await listener.run(client, account, transport)
             finally:
                 if not token:
-                    await client.delete_user(account.token, account.id)
+                    with suppress(ClientError):  # the server may have gone first
+                        await client.delete_user(account.token, account.id)
         return listener.count
 
     try:
