@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 from rich.console import Console
@@ -19,25 +20,35 @@ from .servers import Server, ServerError
 from .tools import LoadGen, ToolError
 
 BY_NAME = {case.name: case for case in CASES}
+# A table for people, also where there is no terminal to ask for its width.
+LEAST_WIDTH = 110
 
 
-def run_case(
-    case: Case, contestants: Sequence[type[Server]], runs: int, scale: Scale, console: Console
-) -> list[results.Result]:
-    """Measure every contestant in turn, `runs` times over."""
+@dataclass(frozen=True)
+class Plan:
+    """How often, how large, and how patiently."""
+
+    runs: int
+    scale: Scale
+    quiet_s: float
+    console: Console
+
+
+def run_case(case: Case, contestants: Sequence[type[Server]], plan: Plan) -> list[results.Result]:
+    """Measure every contestant in turn, as often as planned."""
     collected: dict[tuple[str, str], list[Samples]] = {}
-    disturbance = measure.Disturbance()
-    for run in range(runs):
+    others_cores: dict[str, float] = {}
+    for run in range(plan.runs):
         for contestant in contestants:
-            place = f"{case.name}: {contestant.name}, run {run + 1} of {runs}"
-            with (
-                console.status(place),
-                LoadGen() as loadgen,
-                contestant(loadgen) as server,
-            ):
-                for metric, samples in case.measure(server, scale).items():
-                    collected.setdefault((metric, contestant.name), []).append(samples)
-    others_cores = disturbance.cores()
+            name = contestant.name
+            with plan.console.status(f"{case.name}: {name}, run {run + 1} of {plan.runs}"):
+                measure.wait_for_quiet(plan.quiet_s)
+                disturbance = measure.Disturbance()
+                with LoadGen() as loadgen, contestant(loadgen) as server:
+                    measured = case.measure(server, plan.scale)
+            others_cores[name] = max(disturbance.cores(), others_cores.get(name, 0.0))
+            for metric, samples in measured.items():
+                collected.setdefault((metric, name), []).append(samples)
     return [
         results.Result(
             case.name,
@@ -46,12 +57,33 @@ def run_case(
             contestant.is_ours,
             contestant is case.servers[0],
             tuple(collected[metric.name, contestant.name]),
-            others_cores,
+            others_cores[contestant.name],
         )
         for metric in case.metrics
         for contestant in contestants
         if (metric.name, contestant.name) in collected
     ]
+
+
+def run_all(names: Sequence[str], plan: Plan, *, compare: bool, is_recorded: bool) -> int:
+    """Measure, record and print; the exit code."""
+    found: list[results.Result] = []
+    failures = []
+    for case in (BY_NAME[name] for name in names):
+        contestants = case.servers + (case.compared if compare else ())
+        try:
+            new = run_case(case, contestants, plan)
+        except (ServerError, ToolError) as exc:
+            failures.append(f"{case.name}: {exc}")
+            continue
+        found += new
+        if is_recorded:
+            results.record(new, is_quick=plan.scale.is_quick)
+    plan.console.print(results.table(found))
+    for failure in failures:
+        plan.console.print(failure, style="red", markup=False)
+    is_met = all(met for result in found for _, met in results.verdicts(result, found))
+    return 2 if failures else 0 if is_met else 1
 
 
 def list_cases(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -62,11 +94,19 @@ def list_cases(context: click.Context, _: click.Parameter, wanted: bool) -> None
         context.exit()
 
 
+def write_report(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Write the document and stop."""
+    if wanted and not context.resilient_parsing:
+        click.echo(f"wrote {results.write_document().relative_to(measure.ROOT)}")
+        context.exit()
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--case",
     "names",
     multiple=True,
+    metavar="NAME",
     type=click.Choice(list(BY_NAME)),
     help="Only this case; may be given several times.",
 )
@@ -79,15 +119,23 @@ def list_cases(context: click.Context, _: click.Parameter, wanted: bool) -> None
 )
 @click.option("--quick", is_flag=True, help="Smaller cases, one run: minutes become seconds.")
 @click.option(
-    "--compare",
-    is_flag=True,
-    help="Measure mosquitto (Debian), nats-server and amqtt (PyPI) in the same run.",
+    "--compare", is_flag=True, help="Measure mosquitto, nats-server and amqtt in the same run."
+)
+@click.option(
+    "--wait-for-quiet",
+    "quiet_s",
+    default=0.0,
+    metavar="SECONDS",
+    help="Before each server wait, so long at most, until nobody else is busy.",
 )
 @click.option("--no-record", is_flag=True, help="Do not append to tests/bench/results.jsonl.")
 @click.option(
     "--report",
     is_flag=True,
-    help="Measure nothing; write the last results into docs/benchmarks.md.",
+    is_eager=True,
+    expose_value=False,
+    callback=write_report,
+    help="Write the last results into docs/benchmarks.md and stop.",
 )
 @click.option(
     "--list",
@@ -98,7 +146,13 @@ def list_cases(context: click.Context, _: click.Parameter, wanted: bool) -> None
     help="Print the cases and stop.",
 )
 def main(
-    names: tuple[str, ...], runs: int, quick: bool, compare: bool, no_record: bool, report: bool
+    *,
+    names: tuple[str, ...],
+    runs: int,
+    quick: bool,
+    compare: bool,
+    quiet_s: float,
+    no_record: bool,
 ) -> None:
     """Measure the server as a process of its own and print one table.
 
@@ -113,34 +167,19 @@ def main(
       scripts/bench --report                  refresh docs/benchmarks.md
     """
     console = Console()
-    if report:
-        console.print(f"wrote {results.write_document().relative_to(measure.ROOT)}")
-        return
+    console.width = max(console.width, LEAST_WIDTH)
     measure.raise_file_limit()
     # So that SIGTERM too ends the servers under measurement.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    if compare:
-        with console.status("installing the servers to compare with"):
-            servers.prepare_comparison()
-    scale = Scale(is_quick=quick)
-    found: list[results.Result] = []
-    failures = []
-    for case in (BY_NAME[name] for name in names or BY_NAME):
-        contestants = case.servers + (case.compared if compare else ())
-        try:
-            new = run_case(case, contestants, 1 if quick else runs, scale, console)
-        except (ServerError, ToolError) as exc:
-            failures.append(f"{case.name}: {exc}")
-            continue
-        found += new
-        if not no_record:
-            results.record(new, is_quick=quick)
-    console.print(results.table(found))
-    for failure in failures:
-        console.print(failure, style="red", markup=False)
-    is_met = all(met for result in found for _, met in results.verdicts(result, found))
-    sys.exit(2 if failures else 0 if is_met else 1)
+    try:
+        if compare:
+            with console.status("installing the servers to compare with"):
+                servers.prepare_comparison()
+    except ServerError as exc:
+        raise click.ClickException(str(exc)) from exc
+    plan = Plan(1 if quick else runs, Scale(is_quick=quick), quiet_s, console)
+    sys.exit(run_all(names or tuple(BY_NAME), plan, compare=compare, is_recorded=not no_record))
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/bench")

@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SERVER_CORE = 0
 LOAD_CORE = 1
+QUIET_CORES = 0.1
 
 
 def cpu_s(pid: int) -> float:
@@ -41,6 +42,16 @@ class Disturbance:
         """Cores in use by others, on average; ask when the processes measured have ended."""
         others_s = _busy_s() - _own_s() - self.began_busy_s
         return max(0.0, others_s / (time.monotonic() - self.began))
+
+
+def wait_for_quiet(limit_s: float) -> None:
+    """Wait until others have left the machine alone for two seconds, at most `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        disturbance = Disturbance()
+        time.sleep(2)
+        if disturbance.cores() < QUIET_CORES:
+            return
 
 
 def _busy_s() -> float:

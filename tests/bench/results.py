@@ -22,7 +22,6 @@ from .cases import CASES, Case, Metric, Samples
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 DOCUMENT = measure.ROOT / "docs" / "benchmarks.md"
-DISTURBED = 0.1
 BEGIN, END = "<!-- results: written by scripts/bench --report -->", "<!-- end of results -->"
 
 
@@ -83,7 +82,9 @@ def verdicts(result: Result, results: Iterable[Result]) -> list[tuple[str, bool]
 def table(results: Sequence[Result]) -> Table:
     """What `scripts/bench` prints."""
     made = Table(title=f"{measure.cpu_model()}, Python {platform.python_version()}")
-    disturbed = {f"{r.case} ({r.others_cores:.1f})" for r in results if r.others_cores > DISTURBED}
+    disturbed = {
+        f"{r.case} ({r.others_cores:.1f})" for r in results if r.others_cores > measure.QUIET_CORES
+    }
     if disturbed:
         made.caption = f"others used the machine meanwhile, cores: {', '.join(sorted(disturbed))}"
     for heading in ("case", "metric", "server"):
