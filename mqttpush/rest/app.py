@@ -23,7 +23,7 @@ from mqttpush.metrics import Metrics
 from mqttpush.rest.documents import SERVER, DocumentRoutes
 from mqttpush.rest.files import FileAnswer
 from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
-from mqttpush.rest.routing import Route, RouteTable
+from mqttpush.rest.routing import Content, Route, RouteTable
 
 RenderError = Callable[[MqttPushError], ApiResponse]
 # Raises when a part is not ready; the text of the error is the reason.
@@ -68,10 +68,12 @@ class Application:
         self._settings = settings
         self._metrics = metrics
         self._check_ready = check_ready
+        health, text = Content(dict[str, str]), Content(None, ("text/plain",))
+        ready = "Do all parts answer?"
         operator_routes = [
-            Route("GET", "/health/live", self._live, "Is the process up?"),
-            Route("GET", "/health/ready", self._ready, "Do all parts answer?", (200, 503)),
-            Route("GET", "/metrics", self._render_metrics, "Prometheus metrics"),
+            Route("GET", "/health/live", self._live, "Is the process up?", answer=health),
+            Route("GET", "/health/ready", self._ready, ready, (200, 503), answer=health),
+            Route("GET", "/metrics", self._render_metrics, "Prometheus metrics", answer=text),
             *DocumentRoutes(lambda: self.table.routes).table(),
         ]
         own = [replace(route, tag="Server", dialect=SERVER) for route in operator_routes]
@@ -174,6 +176,8 @@ class Application:
         response = self._render_error(error)
         if error is _TOO_LARGE:
             response.status = 413
+        if response.status == 408:
+            response.headers["connection"] = "close"
         return response
 
     async def _live(self, _: ApiRequest) -> ApiResponse:

@@ -147,6 +147,31 @@ class StoredObject(TypedDict):
 
 
 @_CLOSED
+class BodyWritten(TypedDict):
+    """When the body was written, milliseconds since 1970."""
+
+    modifiedAt: int
+
+
+@_CLOSED
+class UploadStarted(TypedDict):
+    """The upload to send parts to."""
+
+    uploadID: str
+
+
+@_CLOSED
+class UploadState(TypedDict):
+    """How much has arrived; the total is known with the first part."""
+
+    uploadID: str
+    contentType: str
+    receivedBytes: int
+    totalBytes: NotRequired[int]
+    expiresAt: int
+
+
+@_CLOSED
 class QueryResult(TypedDict):
     """A page of objects, with a key if more follow; or a count alone."""
 

@@ -21,8 +21,11 @@ _MEANING: Final = {
     401: "The token is missing, unknown or expired, its principal is disabled or may not do this",
     403: "The app is disabled",
     404: "Something the path or body names does not exist",
+    408: "Nothing came for `http.body_timeout_s`",
     409: "It is there already, or another version is there",
-    413: "The body is larger than `http.max_body_bytes`",
+    413: "The body is larger than `http.max_body_bytes`, or that of an object than"
+    " `limits.max_body_bytes`",
+    416: "The body has no such range",
     429: "A limit is reached; `Retry-After` may say when to try again",
     503: "The store is busy; try again",
 }
@@ -97,6 +100,33 @@ _PARAMETERS: Final = {
     "If-None-Match": _parameter(
         "header", "If-None-Match", "Only if there is no such object", const="*"
     ),
+    "bodyIfMatch": _parameter(
+        "header",
+        "If-Match",
+        "Only if this is the ETag of the body",
+        pattern='^"?[0-9A-Za-z]+"?$',
+    ),
+    "bodyIfNoneMatch": _parameter(
+        "header", "If-None-Match", "Only if the object has no body", const="*"
+    ),
+    "knownBody": _parameter(
+        "header", "If-None-Match", "ETags of bodies the client has; 304 if it is one of them"
+    ),
+    "Range": _parameter(
+        "header",
+        "Range",
+        "Which bytes",
+        pattern="^bytes=([0-9]+-[0-9]*|-[0-9]+)(, ?([0-9]+-[0-9]*|-[0-9]+))*$",
+    ),
+    "Content-Range": {
+        **_parameter(
+            "header",
+            "Content-Range",
+            "Which bytes of the body, and how many it has",
+            pattern="^bytes[= ][0-9]+-[0-9]+/[0-9]+$",
+        ),
+        "required": True,
+    },
 }
 
 _SECURITY_SCHEMES: Final = {

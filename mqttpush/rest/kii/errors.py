@@ -61,8 +61,21 @@ _UNIQUE_NOUNS: Final = (
     "acl",
     "ownership",
     "subscription",
+    "body",
 )
-# Codes of InvalidRequest; the first where it names none.
+# Codes of InvalidRequest that have a status and an exception of their own.
+_OWN_CODES: Final = {
+    "NOT_FOUND": (404, "NotFound"),
+    "METHOD_NOT_ALLOWED": (405, "MethodNotAllowed"),
+    "OPERATION_NOT_ALLOWED": (409, "OperationNotAllowed"),
+    "RANGE_NOT_SATISFIABLE": (416, "RangeNotSatisfiable"),
+}
+# Limits whose answer is not 429: (status, errorCode, exception).
+_OWN_LIMITS: Final = {
+    "limits.max_body_bytes": (413, "OBJECT_BODY_TOO_LARGE", "ObjectBodyTooLarge"),
+    "http.body_timeout_s": (408, "REQUEST_TIMEOUT", "RequestTimeout"),
+}
+# The other codes of InvalidRequest; the first where it names none.
 INVALID_CODES: Final = (
     "INVALID_INPUT_DATA",
     "INVALID_JSON",
@@ -105,8 +118,11 @@ def known_errors() -> dict[int, list[tuple[str, str]]]:
         409: [
             *((f"{code}_ALREADY_EXISTS", f"{exception}AlreadyExists") for code, exception in taken),
             ("OBJECT_VERSION_IS_STALE", "ObjectVersionIsStale"),
+            ("OPERATION_NOT_ALLOWED", "OperationNotAllowed"),
         ],
-        413: [invalid[0]],
+        408: [("REQUEST_TIMEOUT", "RequestTimeout")],
+        413: [invalid[0], ("OBJECT_BODY_TOO_LARGE", "ObjectBodyTooLarge")],
+        416: [("RANGE_NOT_SATISFIABLE", "RangeNotSatisfiable")],
         429: [("TOO_MANY_REQUESTS", "TooManyRequests")],
         503: [(_UNAVAILABLE, "TemporaryUnavailable")],
     }
@@ -168,7 +184,9 @@ def _facts(noun: str, identifier: str, facts: dict[str, Any]) -> Json:
         fields["deviceType"] = device_type.value if device_type else None
     elif noun == "mqtt_endpoint":
         fields["installationID"] = identifier
-    elif noun == "object":
+    elif noun == "upload":
+        fields["uploadID"] = identifier
+    elif noun in ("object", "body"):
         fields["bucketID"] = facts.get("bucket_id")
         fields["objectID"] = identifier
     elif noun == "subscription":
@@ -215,16 +233,15 @@ def _stale(error: VersionConflict) -> ApiResponse:
         409,
         "OBJECT_VERSION_IS_STALE",
         "ObjectVersionIsStale",
-        f"The object is at version {error.version}",
+        f"The {error.noun} is at version {error.version}",
         **_facts(error.noun, error.identifier, error.facts),
     )
 
 
 def _invalid_request(error: InvalidRequest) -> ApiResponse:
-    if error.code == "NOT_FOUND":
-        return _response(404, "NOT_FOUND", "NotFound", error.problem)
-    if error.code == "METHOD_NOT_ALLOWED":
-        return _response(405, "METHOD_NOT_ALLOWED", "MethodNotAllowed", error.problem)
+    if error.code in _OWN_CODES:
+        status, exception = _OWN_CODES[error.code]
+        return _response(status, error.code, exception, error.problem)
     return _response(
         400,
         error.code or INVALID_CODES[0],
@@ -237,6 +254,8 @@ def _invalid_request(error: InvalidRequest) -> ApiResponse:
 def _limit_reached(error: LimitReached) -> ApiResponse:
     if error.limit.startswith("store."):
         return _response(503, _UNAVAILABLE, "TemporaryUnavailable", str(error))
+    if error.limit in _OWN_LIMITS:
+        return _response(*_OWN_LIMITS[error.limit], str(error))
     return _response(429, "TOO_MANY_REQUESTS", "TooManyRequests", str(error))
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mqttpush.operations import Operations
 from mqttpush.rest.kii.acls import AclRoutes
 from mqttpush.rest.kii.apps import AppRoutes
+from mqttpush.rest.kii.bodies import BodyRoutes
 from mqttpush.rest.kii.buckets import BucketRoutes
 from mqttpush.rest.kii.document import DIALECT
 from mqttpush.rest.kii.filters import FilterRoutes
@@ -30,6 +31,7 @@ def kii_routes(operations: Operations, mqtt_address: Callable[[], MqttAddress]) 
         "Users and things": PrincipalRoutes(operations.principals).table(),
         "Installations": InstallationRoutes(operations.installations, mqtt_address).table(),
         "Buckets and objects": BucketRoutes(operations.buckets).table(),
+        "Bodies of objects": BodyRoutes(operations.bodies, operations.uploads).table(),
         "Subscriptions": SubscriptionRoutes(operations.subscriptions).table(),
         "Topics": TopicRoutes(operations.topics).table(),
         "Filters": FilterRoutes(operations.filters).table(),
