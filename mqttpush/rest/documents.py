@@ -66,7 +66,7 @@ class DocumentRoutes:
         ):
             content_type = _TYPE_BY_SUFFIX[Path(name).suffix]
             handler = _handler((_FOLDER / name).read_bytes(), content_type)
-            shown = Content(None, (content_type,))
+            shown = Content(None, (content_type.partition(";")[0],))
             yield Route("GET", path, handler, f"A page for people: {name}", answer=shown)
 
     async def _openapi(self, _: ApiRequest) -> ApiResponse:

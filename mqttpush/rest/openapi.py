@@ -116,10 +116,10 @@ def _content(content: Content, schema_by_shape: Mapping[int, Json]) -> Json:
 
 
 def _schema(content: Content, media_type: str, schema_by_shape: Mapping[int, Json]) -> Json:
-    if content.shape is None:
-        return {}
     if media_type.startswith("text/"):
         return {"type": "string"}
+    if content.shape is None:
+        return {}
     return schema_by_shape[id(content.shape)]
 
 

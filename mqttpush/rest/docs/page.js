@@ -26,7 +26,7 @@ function resolve(value) {
 }
 
 function typeOf(schema) {
-  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.$ref) return resolve(schema).enum ? typeOf(resolve(schema)) : schema.$ref.split("/").pop();
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   if ("const" in schema) return JSON.stringify(schema.const);
   const choices = schema.anyOf || schema.oneOf;

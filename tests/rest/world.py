@@ -1,0 +1,242 @@
+"""A world in which every route of the document has something to work on.
+
+Made of what /openapi.json tells, so a new route is tried without anybody remembering it: a path
+becomes a request by putting this world's IDs into it, a body by its schema's name. Everything in
+the world carries a mark, by which a leak can be recognized.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tests.support.rest import Account, Api, unique
+from tests.support.server import Server
+
+MARK = "only-for-the-owner"
+METHODS = ("get", "post", "put", "patch", "delete")
+SCOPES = ("", "/users/{userID}", "/groups/{groupID}", "/things/{thingID}")
+_APP = "/api/apps/{appID}"
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_MADE = re.compile(r"/\{(bucket|topic|group)ID\}$")  # a PUT of it makes it, so it must be new
+
+_MESSAGE = {"data": {"text": MARK}, "mqtt": {"enabled": True}}
+_BODIES: dict[str, Any] = {
+    "UserRegistration": {"displayName": MARK},
+    "ThingRegistration": {"_password": "123456", "note": MARK},
+    "AnyFields": {"text": MARK},
+    "PasswordChange": {"newPassword": "another one"},
+    "Status": {"disabled": False},
+    "InstallationCreation": {"deviceType": "MQTT"},
+    "QueryRequest": {},
+    "FilterBody": {"clause": {"type": "eq", "field": "text", "value": MARK}},
+    "SendPushMessage": _MESSAGE,
+    "GroupCreation": {"name": MARK},
+    "GroupChange": {"name": MARK},
+    "OwnershipRequest": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path, as the document tells it."""
+
+    method: str
+    path: str
+    described: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def inside(self) -> str:
+        """The path below the app; the whole path of a route outside of any app."""
+        return self.path.removeprefix(_APP)
+
+    @property
+    def is_of_app(self) -> bool:
+        return self.path.startswith(_APP)
+
+    @property
+    def scope(self) -> str:
+        """The longest scope the path lies in, with a resource of that scope after it."""
+        for scope in SCOPES[1:]:
+            if re.match(re.escape(scope) + "/(buckets|topics|acl)", self.inside):
+                return scope
+        return ""
+
+
+def read_operations(document: Mapping[str, Any]) -> Iterator[Operation]:
+    """Every operation of an OpenAPI document."""
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield Operation(method.upper(), path, item[method])
+
+
+@dataclass(slots=True)
+class World:
+    """An app full of one user's things. values: by the name of a path's parameter."""
+
+    api: Api
+    admin: Account
+    user: Account
+    member: Account  # of the same group
+    stranger: Account  # was in that group, and has left
+    thing: Account
+    other_thing: Account
+    spare: Account
+    spare_thing: Account
+    values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """Who may try an operation until one may do it."""
+        return (self.admin, self.user, self.member, self.thing, self.other_thing)
+
+    def call(
+        self, operation: Operation, account: Account | None, app: Api | None = None
+    ) -> httpx.Response:
+        """Send the operation's sample request. app: whose ID stands in the path, ours if None."""
+        app = app or self.api
+        url = app.url + self._filled(operation, app.app_id)
+        body, headers = self._body(operation)
+        if operation.path.endswith("/data"):
+            assert body is not None
+            headers["Content-Range"] = f"bytes=0-{len(body) - 1}/{len(body)}"
+        token = account.token if account else None
+        return app.call(operation.method, url, token=token, content=body, headers=headers)
+
+    def _filled(self, operation: Operation, app_id: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
+            if name == "appID":
+                return app_id
+            return quote(self._value(operation, name), safe="")
+
+        return _PARAMETER.sub(value, operation.path)
+
+    def _value(self, operation: Operation, name: str) -> str:
+        inside = operation.inside
+        if name == "userID" and "/members/" in inside:
+            return self.member.id
+        if name == "userID" and re.fullmatch(r"/users/\{userID\}(/password|/status)?", inside):
+            return self.spare.id
+        if name == "subscriberID":
+            return self.spare.id if inside.endswith("users/{subscriberID}") else self.spare_thing.id
+        if name == "verb":
+            return _verb(inside)
+        if name == "uploadID":
+            return self._upload(operation)
+        if operation.method == "PUT" and _MADE.search(inside):
+            return unique("new") if inside.endswith(f"{{{name}}}") else self.values[name]
+        return self.values[name]
+
+    def _upload(self, operation: Operation) -> str:
+        """An upload of the operation's object, complete if it is to be committed."""
+        uploads = operation.path.partition("/{uploadID}")[0]
+        path = self._filled(Operation("POST", uploads, {}), self.api.app_id)
+        token = self.admin.token
+        upload_id = str(self.api.ok("POST", self.api.url + path, token=token)["uploadID"])
+        if operation.path.endswith("/committed"):
+            headers = {"Content-Range": f"bytes=0-{len(MARK) - 1}/{len(MARK)}"}
+            data = f"{self.api.url}{path}/{upload_id}/data"
+            self.api.ok("PUT", data, token=token, content=MARK.encode(), headers=headers)
+        return upload_id
+
+    def _body(self, operation: Operation) -> tuple[bytes | None, dict[str, str]]:
+        described = operation.described.get("requestBody")
+        if described is None:
+            return None, {}
+        media_type = next(iter(described["content"]))
+        if media_type == "*/*":
+            return b"\x00" + MARK.encode(), {"Content-Type": "application/octet-stream"}
+        reference = described["content"][media_type]["schema"].get("$ref", "")
+        body = self._sample(operation, reference.rpartition("/")[2])
+        return json.dumps(body).encode(), {"Content-Type": media_type}
+
+    def _sample(self, operation: Operation, name: str) -> Any:
+        if name == "TokenRequest":
+            app = self.api.app
+            return {"client_id": app["clientID"], "client_secret": app["clientSecret"]}
+        body = dict(_BODIES[name])
+        if name == "ThingRegistration":
+            body["_vendorThingID"] = unique("registered")
+        elif name == "OwnershipRequest":
+            body["userID"] = self.member.id
+        elif name == "InstallationCreation":
+            body["installationRegistrationID"] = unique("device")
+        elif operation.path.endswith("/owner"):
+            body = {"owner": self.user.id}
+        return body
+
+
+def _verb(inside: str) -> str:
+    if "/objects/" in inside:
+        return "WRITE_EXISTING_OBJECT"
+    if "/buckets/" in inside:
+        return "DROP_BUCKET_WITH_ALL_CONTENT"
+    return "SEND_MESSAGE_TO_TOPIC" if "/topics/" in inside else "CREATE_NEW_TOPIC"
+
+
+def make_world(server: Server, name: str) -> World:
+    """A new app; what paths name but cannot make is made, the rest its operations make."""
+    api = Api(server.url, server.create_app(name))
+    user, member, stranger = api.pseudo_user(), api.pseudo_user(), api.pseudo_user()
+    thing, other_thing, admin = api.thing(), api.thing(), Account("", api.admin_token())
+    world = World(
+        api, admin, user, member, stranger, thing, other_thing, api.pseudo_user(), api.thing()
+    )
+    ok, token = api.ok, user.token
+    ok("PUT", "/groups/team", token=token, json={"name": MARK, "members": [member.id]})
+    ok("PUT", f"/groups/team/members/{stranger.id}", token=token)
+    ok("DELETE", f"/groups/team/members/{stranger.id}", token=stranger.token)
+    ok("PATCH", "/users/me", token=token, json={"displayName": MARK})
+    ok("PATCH", f"/things/{thing.id}", token=thing.token, json={"note": MARK})
+    ok("PUT", f"/things/{thing.id}/ownership/user:{user.id}", token=thing.token)
+    body = {"deviceType": "MQTT", "installationRegistrationID": MARK}
+    installation = ok("POST", "/installations", token=token, json=body)
+    message = ok("POST", "/users/me/push/messages", token=token, json=_MESSAGE)
+    world.values = {
+        "userID": user.id,
+        "thingID": thing.id,
+        "groupID": "team",
+        "installationID": installation["installationID"],
+        "messageID": message["pushMessageID"],
+        "bucketID": "bucket",
+        "objectID": "object",
+        "topicID": "topic",
+        "filterID": "filter",
+        "owner": f"user:{world.spare.id}",
+        "subject": f"UserID:{stranger.id}",
+    }
+    for scope in ("", f"/users/{user.id}", "/groups/team", f"/things/{thing.id}"):
+        _fill_scope(world, scope)
+    return world
+
+
+def _fill_scope(world: World, scope: str) -> None:
+    """A bucket with an object and a filter, and a topic, that the user's friends may use."""
+    api, token = world.api, world.admin.token if not scope else world.user.token
+    bucket, topic = f"{scope}/buckets/bucket", f"{scope}/topics/topic"
+    api.ok("PUT", f"{bucket}/objects/object", token=token, json={"text": MARK})
+    api.ok("PUT", f"{bucket}/filters/filter", token=token, json=_BODIES["FilterBody"])
+    api.ok("PUT", topic, token=token)
+    friends = [
+        *(f"UserID:{each.id}" for each in (world.member, world.spare)),
+        *(f"ThingID:{each.id}" for each in (world.thing, world.other_thing, world.spare_thing)),
+    ]
+    for friend in friends:
+        for rule in (
+            f"{bucket}/acl/QUERY_OBJECTS_IN_BUCKET/{friend}",
+            f"{topic}/acl/SUBSCRIBE_TO_TOPIC/{friend}",
+        ):
+            answer = api.call("PUT", rule, token=world.admin.token)
+            assert answer.status_code in (204, 409), answer.text  # a thing has it in its own scope
