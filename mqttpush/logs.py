@@ -55,6 +55,8 @@ _LIBRARY_LEVELS: dict[str, int | None] = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "aiosqlite": logging.WARNING,
+    "amqtt": logging.WARNING,
+    "transitions": logging.WARNING,  # amqtt's state machines
 }
 
 

@@ -9,7 +9,7 @@ Times are milliseconds since the epoch (`_ms`), the unit of both dialects' wires
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -81,12 +81,16 @@ class Credentials:
     """What a request brought to say who it is; checked inside the transaction that uses it.
 
     app_id: from the path, or from the request's headers where the path has none.
-    token: the bearer token, if any. app_key: the key sent along, if any.
+    token: the bearer token, if any. app_key: the key sent along, if any. is_app_known: the
+    connection that carried the request has proved the app already. address: the peer's, for
+    counting failures.
     """
 
     app_id: str
     token: str | None = None
     app_key: str | None = None
+    is_app_known: bool = False
+    address: str = ""
 
 
 # --- apps, users, things, groups ------------------------------------------------------------
@@ -132,7 +136,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A device that acts by itself. `fields` are its other attributes, given or custom."""
+    """A device that acts by itself. `fields` are its other attributes, given or custom.
+
+    is_online: it has a live MQTT connection, since `online_ms` (or has had none since then).
+    """
 
     app_id: str
     thing_id: str
@@ -141,6 +148,8 @@ class Thing:
     password_hash: str
     is_disabled: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    is_online: bool = False
+    online_ms: int = 0
 
     @property
     def subject(self) -> str:
@@ -346,20 +355,6 @@ class ObjectEventType(StrEnum):
     BUCKET_DELETED = "BUCKET_DELETED"
 
 
-class ObjectEvent(NamedTuple):
-    """One committed change in a bucket.
-
-    sender: a subject. filter_keys: keys of the named filters that let it through.
-    """
-
-    type: ObjectEventType
-    source: Source
-    object_id: str
-    modified_ms: int
-    sender: str
-    filter_keys: tuple[int, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a sender asked to send (spec kii 8), already valid in itself.
@@ -381,21 +376,6 @@ class Message:
     sends_topic_id: bool = True
 
 
-class MessageSent(NamedTuple):
-    """One accepted message, to a topic's subscribers or (direct push) to one owner.
-
-    source: the topic; None for direct push. target: the owner; None for a topic.
-    payloads: by network, rendered and size-checked when the message was accepted.
-    """
-
-    message_id: str
-    source: Source | None
-    target: Owner | None
-    payloads: Mapping[str, bytes]
-    to_development: bool
-    to_production: bool
-
-
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
     """What is kept of an accepted message. place: path of the topic, user or thing."""
@@ -407,85 +387,33 @@ class MessageRecord:
     sent_ms: int
 
 
+class CommandState(StrEnum):
+    """Where a command stands (spec kii 10.6); the values are the wire's."""
+
+    SENDING = "SENDING"
+    SEND_FAILED = "SEND_FAILED"
+    INCOMPLETE = "INCOMPLETE"
+    DONE = "DONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody asks a thing to do. issuer: a subject. body: what the thing gets."""
+
+    command_id: str
+    thing: Owner
+    issuer: str
+    state: CommandState
+    body: Mapping[str, Any]
+    results: Sequence[Any]
+    created_ms: int
+    modified_ms: int
+    deadline_ms: int
+
+
 class Outcome(NamedTuple):
     """So many recipients of a network met this end: `delivered`, or why not."""
 
     network: str
     outcome: str
     recipients: int
-
-
-# --- changes of the live index, in commit order between the events ---------------------------
-
-
-class ClientAttached(NamedTuple):
-    """A client has authenticated; from here on it hears its owner's sources."""
-
-    handle: Any  # opaque: the MQTT server's
-    owner: Owner
-    installation_id: str
-    is_development: bool
-    expires_ms: int  # when its credentials end, or NEVER_MS
-    source_keys: tuple[int, ...]
-
-
-class SubscriptionAdded(NamedTuple):
-    """`owner` hears `source_key` from here on."""
-
-    source_key: int
-    owner: Owner
-
-
-class SubscriptionRemoved(NamedTuple):
-    """`owner` no longer hears `source_key`: unsubscribed, or lost the right."""
-
-    source_key: int
-    owner: Owner
-
-
-class SourceRemoved(NamedTuple):
-    """The bucket or topic is gone, its subscriptions with it."""
-
-    source_key: int
-
-
-class InstallationChanged(NamedTuple):
-    """The installation of `owner` is for development from here on, or no longer."""
-
-    installation_id: str
-    owner: Owner
-    is_development: bool
-
-
-class InstallationRemoved(NamedTuple):
-    """The installation is gone or its credentials were revoked: its connection must end."""
-
-    owner: Owner
-    installation_id: str
-
-
-class OwnerRemoved(NamedTuple):
-    """The user or thing is gone or disabled: all its connections must end."""
-
-    owner: Owner
-
-
-class AppRemoved(NamedTuple):
-    """The app is gone or disabled: all its connections must end."""
-
-    app_id: str
-
-
-Committed = (
-    ObjectEvent
-    | MessageSent
-    | ClientAttached
-    | SubscriptionAdded
-    | SubscriptionRemoved
-    | SourceRemoved
-    | InstallationChanged
-    | InstallationRemoved
-    | OwnerRemoved
-    | AppRemoved
-)
-"""What a transaction says about itself once it is committed, in commit order."""

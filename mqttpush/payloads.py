@@ -12,10 +12,10 @@ from typing import Any, Final
 import orjson
 
 from mqttpush.errors import InvalidRequest
+from mqttpush.events import ObjectEvent
 from mqttpush.models import (
     Json,
     Message,
-    ObjectEvent,
     ObjectEventType,
     Owner,
     Principal,

@@ -13,13 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from heapq import heappop, heappush
-from itertools import count
 from typing import Any
 
-from mqttpush.metrics import Metrics
-from mqttpush.models import (
-    NEVER_MS,
+from mqttpush.events import (
     AppRemoved,
     ClientAttached,
     Committed,
@@ -27,12 +23,13 @@ from mqttpush.models import (
     InstallationRemoved,
     MessageSent,
     ObjectEvent,
-    Owner,
     OwnerRemoved,
     SourceRemoved,
     SubscriptionAdded,
     SubscriptionRemoved,
 )
+from mqttpush.metrics import Metrics
+from mqttpush.models import NEVER_MS, Owner
 
 
 class CloseReason(Enum):
@@ -98,9 +95,8 @@ class Router:
         self._owners_by_source: dict[int, set[Owner]] = {}
         # Flat handles of a source, made at its first event after a change.
         self._handles_by_source: dict[int, tuple[Handle, ...]] = {}
-        # (expires_ms, number, handle), soonest first; only of credentials that end.
-        self._expiries: list[tuple[int, int, Handle]] = []
-        self._numbers = count()
+        # Only of credentials that end.
+        self._expires_ms_by_handle: dict[Handle, int] = {}
         self._apply_by_type: dict[type, Callable[[Any], None]] = {
             ObjectEvent: self._object_event,
             MessageSent: self._message_sent,
@@ -126,6 +122,7 @@ class Router:
         client = self._client_by_handle.pop(handle, None)
         if client is None:
             return
+        self._expires_ms_by_handle.pop(handle, None)
         live = self._live_by_owner[client.owner]
         live.handles.remove(handle)
         self._forget_handles_of(live.source_keys)
@@ -137,10 +134,9 @@ class Router:
     def close_expired(self) -> None:
         """End the connections whose credentials have expired; to be called every second or so."""
         now_ms = self._now_ms()
-        while self._expiries and self._expiries[0][0] <= now_ms:
-            handle = heappop(self._expiries)[2]
-            if handle in self._client_by_handle:
-                self._end(handle, CloseReason.EXPIRED)
+        expires_ms_by_handle = self._expires_ms_by_handle
+        for handle in [each for each, end_ms in expires_ms_by_handle.items() if end_ms <= now_ms]:
+            self._end(handle, CloseReason.EXPIRED)
 
     def is_live(self, owner: Owner) -> bool:
         """Has this owner a live connection here?"""
@@ -210,7 +206,7 @@ class Router:
             owner, change.installation_id, change.is_development
         )
         if change.expires_ms != NEVER_MS:
-            heappush(self._expiries, (change.expires_ms, next(self._numbers), change.handle))
+            self._expires_ms_by_handle[change.handle] = change.expires_ms
         self._forget_handles_of(live.source_keys)
 
     def _subscription_added(self, change: SubscriptionAdded) -> None:

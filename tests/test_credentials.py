@@ -17,14 +17,7 @@ from mqttpush.credentials import (
     secret_hash,
 )
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
-from mqttpush.models import (
-    NEVER_MS,
-    Credentials,
-    MqttEndpoint,
-    Owner,
-    Principal,
-    PrincipalKind,
-)
+from mqttpush.models import NEVER_MS, Credentials, MqttEndpoint, Owner, Principal, PrincipalKind
 from mqttpush.store import ConnectRow, Transaction
 from tests.support import nouns
 from tests.support.loop import in_loop

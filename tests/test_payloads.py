@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mqttpush.errors import InvalidRequest
+from mqttpush.events import ObjectEvent
 from mqttpush.models import (
     Message,
-    ObjectEvent,
     ObjectEventType,
     Owner,
     Principal,

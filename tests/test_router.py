@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,9 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mqttpush.metrics import Metrics
-from mqttpush.models import (
-    NEVER_MS,
+from mqttpush.events import (
     AppRemoved,
     ClientAttached,
     Committed,
@@ -20,14 +20,13 @@ from mqttpush.models import (
     InstallationRemoved,
     MessageSent,
     ObjectEvent,
-    ObjectEventType,
-    Owner,
     OwnerRemoved,
-    SourceKind,
     SourceRemoved,
     SubscriptionAdded,
     SubscriptionRemoved,
 )
+from mqttpush.metrics import Metrics
+from mqttpush.models import NEVER_MS, ObjectEventType, Owner, SourceKind
 from mqttpush.router import CloseReason, Router
 from tests.support import nouns
 
@@ -350,6 +349,22 @@ def test_the_end_of_credentials_of_a_client_that_has_gone_closes_nothing(stage: 
     stage.now_ms += 1000
     stage.router.close_expired()
     assert stage.broker.closed == []
+
+
+def test_clients_that_left_are_forgotten_long_before_their_credentials_end(stage: Stage) -> None:
+    class Handle:
+        pass
+
+    left = []
+    for _ in range(1000):
+        handle = Handle()
+        attached = ClientAttached(handle, ANNA, "anna-1", False, nouns.NOW_MS + 10**9, ())
+        stage.apply(attached)
+        stage.router.detach(handle)
+        left.append(weakref.ref(handle))
+    del handle, attached
+    gc.collect()
+    assert sum(reference() is not None for reference in left) < 100
 
 
 def test_nothing_is_delivered_between_a_removal_and_the_close(stage: Stage) -> None:

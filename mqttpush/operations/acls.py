@@ -19,13 +19,13 @@ from mqttpush.access import (
     resource_of,
 )
 from mqttpush.errors import AlreadyExists, InvalidRequest, NotFound
+from mqttpush.events import ObjectEvent
 from mqttpush.models import (
     ANY_AUTHENTICATED,
     ANYBODY,
     AclEntry,
     Credentials,
     Object,
-    ObjectEvent,
     ObjectEventType,
     Principal,
     Scope,

@@ -9,7 +9,8 @@ from typing import Any, Final
 from mqttpush.access import refusal
 from mqttpush.credentials import secret_hash
 from mqttpush.errors import InvalidRequest, NotFound
-from mqttpush.models import App, AppRemoved, Credentials, Principal, PrincipalKind
+from mqttpush.events import AppRemoved
+from mqttpush.models import App, Credentials, Principal, PrincipalKind
 from mqttpush.operations.context import Context
 from mqttpush.store import Transaction
 

@@ -9,6 +9,7 @@ import orjson
 
 from mqttpush.access import Verb, require, resource_of
 from mqttpush.errors import AlreadyExists, InvalidRequest, VersionConflict
+from mqttpush.events import SourceRemoved
 from mqttpush.models import (
     Credentials,
     Json,
@@ -17,7 +18,6 @@ from mqttpush.models import (
     ObjectQuery,
     Source,
     SourceKind,
-    SourceRemoved,
 )
 from mqttpush.operations.context import Context, ScopeReference
 from mqttpush.operations.places import Place, enter

@@ -14,14 +14,7 @@ from mqttpush.access import refusal
 from mqttpush.config import LimitSettings
 from mqttpush.credentials import Passwords, SecretMaker
 from mqttpush.errors import NotFound
-from mqttpush.models import (
-    Credentials,
-    Owner,
-    Principal,
-    PrincipalKind,
-    Scope,
-    ScopeType,
-)
+from mqttpush.models import Credentials, Owner, Principal, PrincipalKind, Scope, ScopeType
 from mqttpush.store import Store, Transaction
 from mqttpush.store.blobs import Blobs
 

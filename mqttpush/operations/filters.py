@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from mqttpush.access import Verb, allows, refusal, require
 from mqttpush.errors import LimitReached, NotFound
+from mqttpush.events import SourceRemoved
 from mqttpush.models import (
     Credentials,
     Filter,
@@ -20,7 +21,6 @@ from mqttpush.models import (
     Principal,
     Source,
     SourceKind,
-    SourceRemoved,
 )
 from mqttpush.operations.context import Context, ScopeReference, resolve_scope
 from mqttpush.store import Transaction

@@ -7,15 +7,8 @@ from dataclasses import dataclass, replace
 
 from mqttpush.access import owns_scope, refusal
 from mqttpush.errors import InvalidRequest, LimitReached, NotFound
-from mqttpush.models import (
-    Credentials,
-    Group,
-    Principal,
-    PrincipalKind,
-    Scope,
-    ScopeType,
-    SourceRemoved,
-)
+from mqttpush.events import SourceRemoved
+from mqttpush.models import Credentials, Group, Principal, PrincipalKind, Scope, ScopeType
 from mqttpush.operations.context import Context, Reference, resolve_user
 from mqttpush.operations.hearing import rehear_owners
 from mqttpush.store import Transaction

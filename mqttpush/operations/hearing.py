@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mqttpush.access import may_hear
-from mqttpush.models import (
-    ANY_AUTHENTICATED,
-    ANYBODY,
-    Owner,
-    Source,
-    SourceKind,
-    SubscriptionAdded,
-    SubscriptionRemoved,
-)
+from mqttpush.events import SubscriptionAdded, SubscriptionRemoved
+from mqttpush.models import ANY_AUTHENTICATED, ANYBODY, Owner, Source, SourceKind
 from mqttpush.operations.context import as_principal
 from mqttpush.store import Transaction
 

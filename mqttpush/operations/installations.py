@@ -10,14 +10,12 @@ from typing import Any, Final
 from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import may_connect, secret_hash
 from mqttpush.errors import InvalidRequest, LimitReached, NotFound
+from mqttpush.events import ClientAttached, InstallationChanged, InstallationRemoved
 from mqttpush.models import (
     NEVER_MS,
-    ClientAttached,
     Credentials,
     DeviceType,
     Installation,
-    InstallationChanged,
-    InstallationRemoved,
     MqttEndpoint,
     Owner,
     Principal,

@@ -15,11 +15,11 @@ from typing import Final
 from mqttpush import payloads
 from mqttpush.access import Verb, refusal, require
 from mqttpush.errors import MqttPushError, NotFound
+from mqttpush.events import MessageSent
 from mqttpush.models import (
     Credentials,
     Message,
     MessageRecord,
-    MessageSent,
     Outcome,
     Owner,
     Principal,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from mqttpush.access import Verb, allows, require
 from mqttpush.errors import NotFound
+from mqttpush.events import ObjectEvent
 from mqttpush.models import (
     Credentials,
     Object,
-    ObjectEvent,
     ObjectEventType,
     Principal,
     Scope,

@@ -10,16 +10,15 @@ from typing import Any
 from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import secret_hash
 from mqttpush.errors import InvalidGrant, PrincipalDisabled
+from mqttpush.events import OwnerRemoved, SourceRemoved
 from mqttpush.models import (
     NEVER_MS,
     Credentials,
     Owner,
-    OwnerRemoved,
     Principal,
     PrincipalKind,
     Scope,
     ScopeType,
-    SourceRemoved,
     Thing,
     User,
 )

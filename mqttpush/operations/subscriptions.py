@@ -7,6 +7,7 @@ from typing import Final
 
 from mqttpush.access import HEARING_VERB, Verb, allows, may_hear, owns_scope, refusal, require
 from mqttpush.errors import AlreadyExists, NotFound
+from mqttpush.events import SubscriptionAdded, SubscriptionRemoved
 from mqttpush.models import (
     Credentials,
     Owner,
@@ -16,8 +17,6 @@ from mqttpush.models import (
     ScopeType,
     Source,
     SourceKind,
-    SubscriptionAdded,
-    SubscriptionRemoved,
 )
 from mqttpush.operations.context import (
     ME,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mqttpush.access import Verb, allows, refusal, require
 from mqttpush.errors import NotFound
-from mqttpush.models import Credentials, Principal, Scope, Source, SourceKind, SourceRemoved
+from mqttpush.events import SourceRemoved
+from mqttpush.models import Credentials, Principal, Scope, Source, SourceKind
 from mqttpush.operations.context import Context, ScopeReference, resolve_scope
 from mqttpush.store import Transaction
 

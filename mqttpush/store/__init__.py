@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from mqttpush.bodies import Body, Upload
+from mqttpush.events import Committed
 from mqttpush.models import (
     AclEntry,
     App,
-    Committed,
+    Command,
     DeviceType,
     Filter,
     Group,
     Installation,
+    Json,
     MessageRecord,
     MqttEndpoint,
     Object,
@@ -96,6 +98,10 @@ class ThingTable(Protocol):
     def update(self, thing: Thing) -> None:
         """Write everything but the IDs."""
 
+    def set_online(self, thing: Owner, is_online: bool, now_ms: int) -> bool:
+        """False if it was so already, or the thing is gone."""
+
+    def set_all_offline(self, now_ms: int) -> None: ...
     def owners(self, app_id: str, thing_id: str) -> list[str]:
         """Subjects: `user:ID`, `group:ID`."""
 
@@ -155,6 +161,9 @@ class TokenTable(Protocol):
         """
 
     def delete(self, token_hash: bytes) -> bool: ...
+    def keep_newest(self, principal: Principal, count: int) -> None:
+        """Delete the oldest of a principal's tokens that are too many."""
+
     def delete_of(self, owner: Owner) -> int: ...
     def delete_expired(self, now_ms: int) -> int: ...
 
@@ -265,6 +274,29 @@ class ObjectTable(Protocol):
         """Would `query` find it? Raises InvalidRequest for a bad clause."""
 
 
+class CommandTable(Protocol):
+    """Commands to things, and the states things report."""
+
+    def insert(self, command: Command) -> None: ...
+    def update(self, command: Command) -> None:
+        """Write state, results and times."""
+
+    def get(self, thing: Owner, command_id: str) -> Command | None: ...
+    def list_of(self, thing: Owner, before_ms: int, limit: int) -> list[Command]:
+        """The latest created before, newest first."""
+
+    def waiting_of(self, thing: Owner, now_ms: int) -> list[Command]:
+        """Those still to be handed over, oldest first."""
+
+    def overdue(self, now_ms: int, limit: int) -> list[Command]:
+        """Those that waited for their thing too long."""
+
+    def delete_older(self, created_ms: int, limit: int) -> int: ...
+    def put_state(self, thing: Owner, alias: str, state: Json, now_ms: int) -> None: ...
+    def states(self, thing: Owner) -> dict[str, Json]:
+        """By alias; the empty one is of the form without traits."""
+
+
 class MessageTable(Protocol):
     """Accepted messages and what became of them."""
 
@@ -341,6 +373,8 @@ class Transaction(Protocol):
     def bodies(self) -> BodyTable: ...
     @property
     def uploads(self) -> UploadTable: ...
+    @property
+    def commands(self) -> CommandTable: ...
     @property
     def messages(self) -> MessageTable: ...
 

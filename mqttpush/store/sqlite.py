@@ -22,11 +22,12 @@ import aiosqlite
 
 from mqttpush.config import StoreSettings
 from mqttpush.errors import ConfigError, LimitReached, StoreUnavailable
+from mqttpush.events import Committed
 from mqttpush.metrics import Metrics
-from mqttpush.models import Committed
 from mqttpush.store import OnCommit, Result, Transaction
 from mqttpush.store.migrations import Migration, known_migrations, migrate
 from mqttpush.store.tables.bodies import SqliteBodies, SqliteUploads
+from mqttpush.store.tables.commands import SqliteCommands
 from mqttpush.store.tables.installations import SqliteInstallations
 from mqttpush.store.tables.messages import SqliteMessages
 from mqttpush.store.tables.objects import SqliteObjects
@@ -68,6 +69,7 @@ class SqliteTransaction:
         self.objects = SqliteObjects(connection)
         self.bodies = SqliteBodies(connection)
         self.uploads = SqliteUploads(connection)
+        self.commands = SqliteCommands(connection)
         self.messages = SqliteMessages(connection)
         self.emitted: list[Committed] = []
         self.emit = self.emitted.append

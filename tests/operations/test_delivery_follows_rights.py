@@ -311,8 +311,8 @@ async def open_world() -> AsyncIterator[World]:
         await _fill(world, app.app_id)
         for actor in range(ACTORS):
             await world.step("connect", actor, 0, 0)
-            for source in range(len(world.sources)):
-                await world.step("subscribe", actor, source, 0)
+            for number in range(len(world.sources)):
+                await world.step("subscribe", actor, number, 0)
         yield world
     passwords.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from mqttpush.errors import AlreadyExists, LimitReached, StoreUnavailable
-from mqttpush.models import AppRemoved, Committed
+from mqttpush.events import AppRemoved, Committed
 from mqttpush.store import Transaction
 from tests.support import nouns
 from tests.support.loop import in_loop

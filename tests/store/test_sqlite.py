@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mqttpush.errors import ConfigError, StoreUnavailable
-from mqttpush.models import AppRemoved
+from mqttpush.events import AppRemoved
 from mqttpush.store import Transaction
 from tests.support import nouns
 from tests.support.loop import in_loop

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mqttpush.config import StoreSettings
+from mqttpush.events import Committed
 from mqttpush.metrics import Metrics
-from mqttpush.models import Committed
 from mqttpush.store import OnCommit, Store, Transaction
 from mqttpush.store.migrations import Migration
 from mqttpush.store.sqlite import open_sqlite

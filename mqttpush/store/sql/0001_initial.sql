@@ -37,6 +37,8 @@ CREATE TABLE things (
     password_hash    TEXT NOT NULL,
     is_disabled      INTEGER NOT NULL DEFAULT 0,
     fields           TEXT NOT NULL,
+    is_online        INTEGER NOT NULL DEFAULT 0,
+    online_ms        INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (app_id, thing_id),
     UNIQUE (app_id, vendor_thing_id)
 ) STRICT, WITHOUT ROWID;
@@ -226,4 +228,34 @@ CREATE TABLE message_outcomes (
     outcome     TEXT NOT NULL,
     recipients  INTEGER NOT NULL,
     PRIMARY KEY (message_id, network, outcome)
+) STRICT, WITHOUT ROWID;
+
+-- Commands to things, kept for limits.message_retention_s. body: what the thing gets; results: its
+-- answer. deadline_ms: until when an unreachable thing is waited for.
+CREATE TABLE commands (
+    command_id   TEXT PRIMARY KEY,
+    app_id       TEXT NOT NULL,
+    thing_id     TEXT NOT NULL,
+    issuer       TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    body         TEXT NOT NULL,
+    results      TEXT NOT NULL,
+    created_ms   INTEGER NOT NULL,
+    modified_ms  INTEGER NOT NULL,
+    deadline_ms  INTEGER NOT NULL,
+    FOREIGN KEY (app_id, thing_id) REFERENCES things ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX commands_by_thing ON commands (app_id, thing_id, created_ms);
+CREATE INDEX commands_waiting ON commands (deadline_ms) WHERE state = 'SENDING';
+CREATE INDEX commands_by_time ON commands (created_ms);
+
+-- What a thing last said of itself; alias is empty in the form without traits.
+CREATE TABLE thing_states (
+    app_id       TEXT NOT NULL,
+    thing_id     TEXT NOT NULL,
+    alias        TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    modified_ms  INTEGER NOT NULL,
+    PRIMARY KEY (app_id, thing_id, alias),
+    FOREIGN KEY (app_id, thing_id) REFERENCES things ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;

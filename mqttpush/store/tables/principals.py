@@ -142,12 +142,15 @@ class SqliteUsers(Table):
 
 
 class SqliteThings(Table):
-    _COLUMNS = "app_id, thing_id, vendor_thing_id, created_ms, password_hash, is_disabled, fields"
+    _COLUMNS = (
+        "app_id, thing_id, vendor_thing_id, created_ms, password_hash, is_disabled, fields,"
+        " is_online, online_ms"
+    )
 
     def insert(self, thing: Thing) -> None:
         try:
             self._execute(
-                f"INSERT INTO things ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO things ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)",
                 (
                     thing.app_id,
                     thing.thing_id,
@@ -186,6 +189,17 @@ class SqliteThings(Table):
             ),
         )
 
+    def set_online(self, thing: Owner, is_online: bool, now_ms: int) -> bool:
+        cursor = self._execute(
+            "UPDATE things SET is_online = ?1, online_ms = ?2"
+            " WHERE app_id = ?3 AND thing_id = ?4 AND is_online != ?1",
+            (is_online, now_ms, thing.app_id, thing.id),
+        )
+        return cursor.rowcount > 0
+
+    def set_all_offline(self, now_ms: int) -> None:
+        self._execute("UPDATE things SET is_online = 0, online_ms = ? WHERE is_online", (now_ms,))
+
     def owners(self, app_id: str, thing_id: str) -> list[str]:
         rows = self._execute(
             "SELECT subject FROM thing_owners WHERE app_id = ? AND thing_id = ?",
@@ -221,7 +235,7 @@ class SqliteThings(Table):
         ).fetchone()
         if row is None:
             return None
-        values: list[Any] = [*row[:5], bool(row[5]), orjson.loads(row[6])]
+        values: list[Any] = [*row[:5], bool(row[5]), orjson.loads(row[6]), bool(row[7]), row[8]]
         return Thing(*values)
 
 
@@ -344,6 +358,15 @@ class SqliteTokens(Table):
     def delete(self, token_hash: bytes) -> bool:
         cursor = self._execute("DELETE FROM access_tokens WHERE token_hash = ?", (token_hash,))
         return cursor.rowcount > 0
+
+    def keep_newest(self, principal: Principal, count: int) -> None:
+        who = (principal.app_id, principal.kind.value, principal.id)
+        self._execute(
+            "DELETE FROM access_tokens WHERE token_hash IN (SELECT token_hash FROM access_tokens"
+            " WHERE app_id = ? AND kind = ? AND principal_id = ?"
+            " ORDER BY created_ms DESC LIMIT -1 OFFSET ?)",
+            (*who, count),
+        )
 
     def delete_of(self, owner: Owner) -> int:
         return self._execute(

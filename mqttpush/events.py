@@ -1,0 +1,129 @@
+"""Events: what a transaction says about itself once it is committed, in commit order.
+
+Owns what the store hands to the router: things that happened, and changes of the live index. Knows
+nobody who listens. The order is the meaning: a subscription, a lost right and a write are applied
+one after the other as they were committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mqttpush.models import ObjectEventType, Owner, Source
+
+# --- things that happened ---------------------------------------------------------------------
+
+
+class ObjectEvent(NamedTuple):
+    """One committed change in a bucket.
+
+    sender: a subject. filter_keys: keys of the named filters that let it through.
+    """
+
+    type: ObjectEventType
+    source: Source
+    object_id: str
+    modified_ms: int
+    sender: str
+    filter_keys: tuple[int, ...] = ()
+
+
+class MessageSent(NamedTuple):
+    """One accepted message, to a topic's subscribers or (direct push) to one owner.
+
+    source: the topic; None for direct push. target: the owner; None for a topic.
+    payloads: by network, rendered and size-checked when the message was accepted.
+    """
+
+    message_id: str
+    source: Source | None
+    target: Owner | None
+    payloads: Mapping[str, bytes]
+    to_development: bool
+    to_production: bool
+
+
+class CommandSent(NamedTuple):
+    """A command is to be handed to its thing now."""
+
+    command_id: str
+    thing: Owner
+    payload: bytes
+
+
+# --- changes of the live index ----------------------------------------------------------------
+
+
+class ClientAttached(NamedTuple):
+    """A client has authenticated; from here on it hears its owner's sources."""
+
+    handle: Any  # opaque: the MQTT server's
+    owner: Owner
+    installation_id: str
+    is_development: bool
+    expires_ms: int  # when its credentials end, or NEVER_MS
+    source_keys: tuple[int, ...]
+
+
+class SubscriptionAdded(NamedTuple):
+    """`owner` hears `source_key` from here on."""
+
+    source_key: int
+    owner: Owner
+
+
+class SubscriptionRemoved(NamedTuple):
+    """`owner` no longer hears `source_key`: unsubscribed, or lost the right."""
+
+    source_key: int
+    owner: Owner
+
+
+class SourceRemoved(NamedTuple):
+    """The bucket or topic is gone, its subscriptions with it."""
+
+    source_key: int
+
+
+class InstallationChanged(NamedTuple):
+    """The installation of `owner` is for development from here on, or no longer."""
+
+    installation_id: str
+    owner: Owner
+    is_development: bool
+
+
+class InstallationRemoved(NamedTuple):
+    """The installation is gone or its credentials were revoked: its connection must end."""
+
+    owner: Owner
+    installation_id: str
+
+
+class OwnerRemoved(NamedTuple):
+    """The user or thing is gone or disabled: all its connections must end."""
+
+    owner: Owner
+
+
+class AppRemoved(NamedTuple):
+    """The app is gone or disabled: all its connections must end."""
+
+    app_id: str
+
+
+Committed = (
+    ObjectEvent
+    | MessageSent
+    | CommandSent
+    | ClientAttached
+    | SubscriptionAdded
+    | SubscriptionRemoved
+    | SourceRemoved
+    | InstallationChanged
+    | InstallationRemoved
+    | OwnerRemoved
+    | AppRemoved
+)
+"""What a transaction says about itself once it is committed, in commit order."""
