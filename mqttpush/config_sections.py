@@ -238,6 +238,26 @@ class MqttSettings(Section):
         description="topic filters in one SUBSCRIBE or UNSUBSCRIBE",
         examples=[64],
     )
+    max_ordinary_filters: int = Field(
+        64,
+        ge=1,
+        le=10000,
+        description="ordinary topic filters of one client (engine `amqtt`)",
+        examples=[64],
+    )
+    max_retained_messages: int = Field(
+        256,
+        ge=0,
+        le=100000,
+        description="retained messages of one app, in memory (engine `amqtt`)",
+        examples=[256],
+    )
+    max_waiting_messages: int = Field(
+        4096,
+        ge=1,
+        description="ordinary messages not yet spread; then who publishes more is closed",
+        examples=[4096],
+    )
     max_inflight_publishes: int = Field(
         16,
         ge=1,

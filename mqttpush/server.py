@@ -160,7 +160,7 @@ class Server:
         self._settings = settings
         self._metrics = metrics
         self._http: _HttpServer | None = None
-        self.broker = Broker(
+        self.broker = _engine(settings)(
             settings=settings.mqtt,
             metrics=metrics,
             clock=time.monotonic,
@@ -369,6 +369,18 @@ def _broker_answer(answer: ConnectAnswer) -> Admitted | Refused:
     if answer.is_known:
         return Refused(RefusalReason.IDENTIFIER_REJECTED)
     return Refused(RefusalReason.BAD_CREDENTIALS)
+
+
+def _engine(settings: Settings) -> type[Broker]:
+    """The broker of `mqtt.engine`; its library is imported only when it is wanted."""
+    if settings.mqtt.engine == "native":
+        return Broker
+    try:
+        from mqttpush.mqtt.amqtt_engine import AmqttEngine
+    except ModuleNotFoundError as exc:
+        problem = f"the library {exc.name} is missing: pip install 'mqttpush[amqtt]'"
+        raise ConfigError("mqtt.engine", "settings", problem, 'engine = "native"') from exc
+    return AmqttEngine
 
 
 def _bind_http(settings: Settings) -> list[socket.socket]:

@@ -159,7 +159,7 @@ class Broker:
         """A new socket; None: close it at once, a bound is met. Then call `begin_stage`."""
         if self._is_draining or not self._admission.open(address):
             return None
-        handle = Handle(Connection(self._rules, self._clock()), transport, address)
+        handle = Handle(self._new_connection(), transport, address)
         self._handles.add(handle)
         return handle
 
@@ -279,6 +279,9 @@ class Broker:
         self._admission.apply(settings)
 
     # -- inside --
+
+    def _new_connection(self) -> Connection:
+        return Connection(self._rules, self._clock())
 
     def _forget_socket(self, handle: Handle) -> None:
         self._handles.discard(handle)

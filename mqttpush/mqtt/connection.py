@@ -8,10 +8,10 @@ place to publish (its request topics), and everything else has one answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from mqttpush.config import MqttSettings
 from mqttpush.errors import ProtocolError
@@ -98,6 +98,9 @@ class Rules:
 
 class Connection:
     """One link's protocol state. Cost when idle: about 250 bytes."""
+
+    # What a client may send once connected; anything else is a protocol error.
+    HANDLERS: ClassVar[Mapping[type, Callable[[Any, Any, list[ConnectionEvent]], None]]]
 
     __slots__ = (
         "_buffer",
@@ -270,7 +273,7 @@ class Connection:
             self._control_due = due
         if due - now > BURST_S:
             raise ProtocolError("too many packets a second", ReasonCode.MESSAGE_RATE_TOO_HIGH)
-        handler = _HANDLERS.get(type(packet))
+        handler = self.HANDLERS.get(type(packet))
         if handler is None:  # [MQTT-3.1.0-2] for CONNECT; the others only a server may send
             raise ProtocolError(f"a client must not send {type(packet).__name__} here")
         handler(self, packet, events)
@@ -282,11 +285,30 @@ class Connection:
         self.topic_alias_maximum = _number(properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
         self._connect = connect
         self.state = State.CHECKING
-        refusal = _refusal(connect)
+        refusal = self._refusal(connect)
         if refusal is not None:
             events += self.refuse(*refusal)
             return
         events.append(ConnectReceived(connect))
+
+    def _refusal(self, connect: Connect) -> tuple[ReasonCode, str] | None:
+        """Why a CONNECT is refused before anybody looks at its credentials."""
+        if connect.will is not None:
+            if connect.will.is_retained:  # v5 [MQTT-3.2.2-13]
+                return ReasonCode.RETAIN_NOT_SUPPORTED, "no retained messages here"
+            return ReasonCode.NOT_AUTHORIZED, "no will messages here"  # allowed by [MQTT-3.1.4-2]
+        if Property.AUTHENTICATION_METHOD in connect.properties:  # v5 [MQTT-4.12.0-1]
+            return ReasonCode.BAD_AUTHENTICATION_METHOD, "user name and password only"
+        if Property.AUTHENTICATION_DATA in connect.properties:  # v5 3.1.2.11.10
+            return ReasonCode.PROTOCOL_ERROR, "authentication data without a method"
+        is_nameless_allowed = connect.version is Version.V5 or (
+            connect.version is Version.V3_1_1 and connect.is_clean_start
+        )
+        if (
+            not connect.client_id and not is_nameless_allowed
+        ):  # [MQTT-3.1.3-8]; 3.1: 1 to 23 characters
+            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "no client identifier"
+        return None
 
     def _on_publish(self, packet: Publish, events: list[ConnectionEvent]) -> None:
         self._check_publish(packet)
@@ -348,15 +370,10 @@ class Connection:
         )  # [MQTT-4.3.3-2], v5 4.3.3-11
 
     def _on_subscribe(self, packet: Subscribe, events: list[ConnectionEvent]) -> None:
-        self._check_filter_count(len(packet.requests))
-        if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:  # declared as not available
-            raise ProtocolError(
-                "no subscription identifiers here",
-                ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
-            )
+        self._check_subscribe(packet)
         # One answer for every filter that is not the client's own, wildcards and shared ones too:
         # a stranger learns nothing about which topics exist.
-        refused = ReasonCode.NOT_AUTHORIZED if self.version is Version.V5 else SUBACK_FAILURE_V3
+        refused = self._refused_filter(ReasonCode.NOT_AUTHORIZED)
         codes = tuple(
             0 if self._is_own_topic(request.topic_filter) else refused
             for request in packet.requests
@@ -365,6 +382,17 @@ class Connection:
         if 0 in codes and not self.is_subscribed:
             self.is_subscribed = True
             events.append(SubscriptionChanged())
+
+    def _check_subscribe(self, packet: Subscribe) -> None:
+        self._check_filter_count(len(packet.requests))
+        if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:  # declared as not available
+            raise ProtocolError(
+                "no subscription identifiers here",
+                ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
+            )
+
+    def _refused_filter(self, reason: ReasonCode) -> int:
+        return reason if self.version is Version.V5 else SUBACK_FAILURE_V3
 
     def _on_unsubscribe(self, packet: Unsubscribe, events: list[ConnectionEvent]) -> None:
         self._check_filter_count(len(packet.topic_filters))
@@ -454,32 +482,13 @@ class Connection:
         return (Closed(reason),)
 
 
-def _refusal(connect: Connect) -> tuple[ReasonCode, str] | None:
-    """Why a CONNECT is refused before anybody looks at its credentials."""
-    if connect.will is not None:
-        if connect.will.is_retained:  # v5 [MQTT-3.2.2-13]
-            return ReasonCode.RETAIN_NOT_SUPPORTED, "no retained messages here"
-        return ReasonCode.NOT_AUTHORIZED, "no will messages here"  # allowed by [MQTT-3.1.4-2]
-    if Property.AUTHENTICATION_METHOD in connect.properties:  # v5 [MQTT-4.12.0-1]
-        return ReasonCode.BAD_AUTHENTICATION_METHOD, "user name and password only"
-    if Property.AUTHENTICATION_DATA in connect.properties:  # v5 3.1.2.11.10
-        return ReasonCode.PROTOCOL_ERROR, "authentication data without a method"
-    is_nameless_allowed = connect.version is Version.V5 or (
-        connect.version is Version.V3_1_1 and connect.is_clean_start
-    )
-    if not connect.client_id and not is_nameless_allowed:  # [MQTT-3.1.3-8]; 3.1: 1 to 23 characters
-        return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "no client identifier"
-    return None
-
-
 def _number(properties: Properties, key: Property, default: int) -> int:
     value = properties.get(key, default)
     assert isinstance(value, int)
     return value
 
 
-# What a client may send once connected; anything else is a protocol error.
-_HANDLERS: dict[type, Callable[[Connection, Any, list[ConnectionEvent]], None]] = {
+Connection.HANDLERS = {
     Publish: Connection._on_publish,
     PublishReply: Connection._on_publish_reply,
     Subscribe: Connection._on_subscribe,
