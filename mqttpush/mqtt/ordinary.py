@@ -1,0 +1,323 @@
+"""Ordinary topics: what the clients of one app say to each other, beside their private topics.
+
+Owns which topics are ordinary and whose they are, and what of one link passes to a general-purpose
+broker and back. Knows no socket and no broker: packets leave through an `Exchange` and come back
+through `relay`. The one idea: the private topic never leaves `connection.py`; only packets that
+name the app's own prefix pass, so no filter that broker knows can match a private topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from mqttpush.errors import ProtocolError
+from mqttpush.mqtt.connection import (
+    NO_EVENTS,
+    Connection,
+    ConnectionEvent,
+    Rules,
+    State,
+    SubscriptionChanged,
+)
+from mqttpush.mqtt.packets import (
+    NO_PROPERTIES,
+    Connect,
+    Disconnect,
+    Packet,
+    PacketType,
+    Properties,
+    Property,
+    Publish,
+    PublishReply,
+    ReasonCode,
+    SubAck,
+    Subscribe,
+    SubscriptionRequest,
+    UnsubAck,
+    Unsubscribe,
+    Will,
+)
+
+# Each answers one PUBLISH of ours (others end the connection), so they are bounded without a rate.
+_ANSWERS = {PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP}
+
+
+class Exchange(Protocol):
+    """One link's way to the general-purpose broker, which speaks MQTT 3.1.1."""
+
+    @property
+    def app_id(self) -> str:
+        """Whose ordinary topics the link may use; known once it is authenticated."""
+        ...
+
+    def open(self, will: Will | None) -> None:
+        """Connect to the broker; only links that use ordinary topics do."""
+        ...
+
+    def send(self, packet: Packet) -> None: ...
+
+    def close(self) -> None:
+        """Without a DISCONNECT before it, the broker publishes the will."""
+        ...
+
+    def may_publish(self) -> bool:
+        """Does the broker keep up?"""
+        ...
+
+    def may_retain(self, mqtt_topic: str, payload: bytes) -> bool:
+        """Is there room for it as the app's retained message of this topic? Counts it."""
+        ...
+
+
+class OrdinaryConnection(Connection):
+    """A connection that has ordinary topics too; give it an `exchange` before it receives."""
+
+    __slots__ = (
+        "_due_replies",
+        "_filters",
+        "_is_exchange_open",
+        "_max_qos",
+        "_pending",
+        "_prefix",
+        "_relayed_ids",
+        "exchange",
+    )
+
+    def __init__(self, rules: Rules, now: float) -> None:
+        super().__init__(rules, now)
+        self.exchange: Exchange | None = None
+        self._is_exchange_open = False
+        self._prefix = ""  # of the app's topics; empty: the link has none
+        self._filters: set[str] = set()
+        self._max_qos = 2
+        # Codes of a SUBSCRIBE or UNSUBSCRIBE by packet identifier; None: the broker's to say.
+        self._pending: dict[int, list[tuple[str, int | None]]] = {}
+        self._relayed_ids: set[int] = set()  # QoS 2 publishes the broker has not seen released
+        self._due_replies: dict[int, PacketType] = {}  # what the client must answer, by identifier
+
+    def admit(
+        self, *, client_id: str, mqtt_topic: str, is_onboarding: bool, now: float
+    ) -> Sequence[ConnectionEvent]:
+        assert self._connect is not None
+        assert self.exchange is not None
+        self._prefix = "" if is_onboarding else f"apps/{self.exchange.app_id}/"
+        if Property.RECEIVE_MAXIMUM in self._connect.properties:
+            self._max_qos = 0  # the broker knows no such bound, so nothing may wait for an answer
+        will = self._connect.will
+        if will is not None:
+            self.client_id = client_id
+            if not self._is_ordinary(will.topic):
+                return self.refuse(ReasonCode.NOT_AUTHORIZED, "not a topic of your app")
+            if will.is_retained and not self.exchange.may_retain(will.topic, will.payload):
+                return self.refuse(ReasonCode.QUOTA_EXCEEDED, "too many retained messages")
+            self._open_exchange(replace(will, properties=NO_PROPERTIES))
+        return super().admit(
+            client_id=client_id, mqtt_topic=mqtt_topic, is_onboarding=is_onboarding, now=now
+        )
+
+    def relay(self, packet: Packet) -> Sequence[ConnectionEvent]:
+        """A packet of the general-purpose broker, for the client."""
+        if self.state is not State.OPEN:
+            return NO_EVENTS
+        events: list[ConnectionEvent] = []
+        if isinstance(packet, Publish):
+            self._deliver(packet)
+        elif isinstance(packet, SubAck):
+            self._answer_subscribe(packet, events)
+        elif isinstance(packet, UnsubAck):
+            codes = tuple(code or 0 for _, code in self._pending.pop(packet.packet_id))
+            self._send(UnsubAck(packet.packet_id, codes))
+        elif isinstance(packet, PublishReply):
+            self._send(packet)
+        return events
+
+    # -- from the client --
+
+    def _read_packet(
+        self, first_byte: int, body: bytes, now: float, events: list[ConnectionEvent]
+    ) -> None:
+        control_due = self._control_due
+        super()._read_packet(first_byte, body, now, events)
+        if first_byte >> 4 in _ANSWERS:
+            self._control_due = control_due
+
+    def _refusal(self, connect: Connect) -> tuple[ReasonCode, str] | None:
+        return super()._refusal(replace(connect, will=None))  # `admit` knows whose topic it is
+
+    def _on_publish(self, packet: Publish, events: list[ConnectionEvent]) -> None:
+        if not self._is_ordinary(packet.mqtt_topic):
+            super()._on_publish(packet, events)
+            return
+        self._check_publish(replace(packet, is_retained=False))
+        assert self.exchange is not None
+        if not self.exchange.may_publish():
+            raise ProtocolError("too many messages wait", ReasonCode.MESSAGE_RATE_TOO_HIGH)
+        if packet.is_retained and not self.exchange.may_retain(packet.mqtt_topic, packet.payload):
+            raise ProtocolError("too many retained messages", ReasonCode.QUOTA_EXCEEDED)
+        if packet.qos == 2:
+            assert packet.packet_id is not None
+            self._relayed_ids.add(packet.packet_id)
+            if len(self._relayed_ids) > self._rules.settings.max_inflight_publishes:
+                raise ProtocolError(
+                    "more QoS 2 publishes than Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+                )
+        self._pass(replace(packet, properties=NO_PROPERTIES))
+
+    def _on_publish_reply(self, packet: PublishReply, events: list[ConnectionEvent]) -> None:
+        kind, packet_id = packet.packet_type, packet.packet_id
+        if kind is PacketType.PUBREL and packet_id in self._relayed_ids:
+            self._relayed_ids.remove(packet_id)
+        elif kind is PacketType.PUBREL or self._due_replies.get(packet_id) is not kind:
+            super()._on_publish_reply(packet, events)
+            return
+        elif kind is PacketType.PUBREC:
+            self._due_replies[packet_id] = PacketType.PUBCOMP
+        else:
+            del self._due_replies[packet_id]
+        self._pass(PublishReply(kind, packet_id))
+
+    def _on_subscribe(self, packet: Subscribe, events: list[ConnectionEvent]) -> None:
+        if not any(self._is_ordinary(request.topic_filter) for request in packet.requests):
+            super()._on_subscribe(packet, events)
+            return
+        self._check_subscribe(packet)
+        self._check_packet_id(packet.packet_id)
+        codes = [(request.topic_filter, self._judge(request)) for request in packet.requests]
+        self._pending[packet.packet_id] = codes
+        requests = tuple(
+            SubscriptionRequest(request.topic_filter, min(request.qos, self._max_qos))
+            for request, (_, code) in zip(packet.requests, codes, strict=True)
+            if code is None
+        )
+        if requests:
+            self._pass(Subscribe(packet.packet_id, requests))
+        else:
+            self._answer_subscribe(SubAck(packet.packet_id, ()), events)
+
+    def _on_unsubscribe(self, packet: Unsubscribe, events: list[ConnectionEvent]) -> None:
+        ordinary = tuple(f for f in packet.topic_filters if f in self._filters)
+        if not ordinary:
+            super()._on_unsubscribe(packet, events)
+            return
+        self._check_filter_count(len(packet.topic_filters))
+        self._check_packet_id(packet.packet_id)
+        codes: list[tuple[str, int | None]] = []
+        for topic_filter in packet.topic_filters:
+            is_own = self.is_subscribed and self._is_own_topic(topic_filter)
+            if is_own:
+                self.is_subscribed = False
+                events.append(SubscriptionChanged())
+            is_known = is_own or topic_filter in self._filters
+            self._filters.discard(topic_filter)
+            reason = ReasonCode.SUCCESS if is_known else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            codes.append((topic_filter, reason))
+        self._pending[packet.packet_id] = codes
+        self._pass(Unsubscribe(packet.packet_id, ordinary))
+
+    def _on_disconnect(self, packet: Disconnect, events: list[ConnectionEvent]) -> None:
+        if self._is_exchange_open and packet.reason_code == ReasonCode.SUCCESS:
+            self._pass(Disconnect())  # v5 0x04: the client wants its will published
+        super()._on_disconnect(packet, events)
+
+    # -- to the client --
+
+    def _deliver(self, packet: Publish) -> None:
+        if not any(matches(f, packet.mqtt_topic) for f in self._filters):
+            return  # unsubscribed meanwhile
+        if packet.packet_id is not None:
+            # A client that acknowledges nothing: what it owes is bounded like what it must take.
+            if len(self._due_replies) >= self._rules.settings.max_outbox_packets:
+                return
+            kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
+            self._due_replies[packet.packet_id] = kind
+        self._send(packet)
+
+    def _answer_subscribe(self, packet: SubAck, events: list[ConnectionEvent]) -> None:
+        granted = iter(packet.reason_codes)
+        codes: list[int] = []
+        for topic_filter, known in self._pending.pop(packet.packet_id):
+            code = next(granted) if known is None else known
+            if known is None and code > 2:  # it is no topic filter
+                self._filters.discard(topic_filter)
+                code = self._refused_filter(ReasonCode.TOPIC_FILTER_INVALID)
+            elif known == 0 and not self.is_subscribed:
+                self.is_subscribed = True
+                events.append(SubscriptionChanged())
+            codes.append(code)
+        self._send(SubAck(packet.packet_id, tuple(codes)))
+
+    # -- inside --
+
+    def _is_ordinary(self, mqtt_topic: str) -> bool:
+        """Is it a name or filter below the prefix of the client's app?"""
+        return bool(self._prefix) and mqtt_topic.startswith(self._prefix)
+
+    def _judge(self, request: SubscriptionRequest) -> int | None:
+        """The code of one filter; None: it passes, and the broker has the last word."""
+        topic_filter = request.topic_filter
+        if self._is_own_topic(topic_filter):
+            return 0
+        if not self._is_ordinary(topic_filter):
+            return self._refused_filter(ReasonCode.NOT_AUTHORIZED)
+        if request.is_no_local or request.is_retain_as_published or request.retain_handling:
+            return self._refused_filter(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+        limit = self._rules.settings.max_ordinary_filters
+        if topic_filter not in self._filters and len(self._filters) >= limit:
+            return self._refused_filter(ReasonCode.QUOTA_EXCEEDED)
+        self._filters.add(topic_filter)
+        return None
+
+    def _check_packet_id(self, packet_id: int) -> None:
+        if packet_id in self._pending:  # [MQTT-2.3.1-2]
+            raise ProtocolError("the packet identifier is in use")
+
+    def _pass(self, packet: Packet) -> None:
+        assert self.exchange is not None
+        if not self._is_exchange_open:
+            self._open_exchange(None)
+        self.exchange.send(packet)
+
+    def _open_exchange(self, will: Will | None) -> None:
+        assert self.exchange is not None
+        self._is_exchange_open = True
+        self.exchange.open(will)
+
+    def _declared(self, connect: Connect) -> Properties:
+        declared = super()._declared(connect)
+        if not self._prefix:
+            return declared
+        offered = (Property.RETAIN_AVAILABLE, Property.WILDCARD_SUBSCRIPTION_AVAILABLE)
+        return {key: value for key, value in declared.items() if key not in offered}
+
+    def _close(self, reason: str) -> Sequence[ConnectionEvent]:
+        events = super()._close(reason)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None and self._is_exchange_open:
+            exchange.close()
+        return events
+
+
+def matches(topic_filter: str, mqtt_topic: str) -> bool:
+    """Does a filter match a name [MQTT-4.7.1-2, MQTT-4.7.1-3]? Both start with an app's prefix."""
+    names = mqtt_topic.split("/")
+    levels = topic_filter.split("/")
+    for index, level in enumerate(levels):
+        if level == "#":
+            return True
+        if index >= len(names) or level not in ("+", names[index]):
+            return False
+    return len(levels) == len(names)
+
+
+_HANDLERS: Mapping[type, Any] = {
+    **Connection.HANDLERS,
+    Publish: OrdinaryConnection._on_publish,
+    PublishReply: OrdinaryConnection._on_publish_reply,
+    Subscribe: OrdinaryConnection._on_subscribe,
+    Unsubscribe: OrdinaryConnection._on_unsubscribe,
+    Disconnect: OrdinaryConnection._on_disconnect,
+}
+OrdinaryConnection.HANDLERS = MappingProxyType(_HANDLERS)
