@@ -71,7 +71,7 @@ class Blobs:
     """Files by name. All methods run their system calls in threads and raise StoreUnavailable."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._threads = ThreadPoolExecutor(THREADS, "blobs")
         self.unsettled: set[str] = set()
         self.has_garbage = asyncio.Event()
@@ -97,7 +97,7 @@ class Blobs:
 
         Takes one chunk after the other, so that a slow disk slows the sender down.
         """
-        file = await self._in_thread(_open_to_write, self._folder / blob, offset)
+        file = await self._in_thread(_open_to_write, self.folder / blob, offset)
         try:
             size = offset
             async for block in _blocks(chunks):
@@ -106,24 +106,24 @@ class Blobs:
             await self._in_thread(os.fsync, file.fileno())
         finally:
             await self._in_thread(file.close)
-        await self._in_thread(_sync, self._folder)
+        await self._in_thread(_sync, self.folder)
         return size
 
     async def cut(self, blob: str, size_bytes: int) -> None:
         """Take away what an unfinished write left behind the first `size_bytes`."""
-        await self._in_thread(_cut, self._folder / blob, size_bytes)
+        await self._in_thread(_cut, self.folder / blob, size_bytes)
 
     async def open(self, blob: str) -> BinaryIO | None:
         """To read; None if there is no such file. The caller closes it."""
-        return await self._in_thread(_open_to_read, self._folder / blob)
+        return await self._in_thread(_open_to_read, self.folder / blob)
 
     async def remove(self, blobs: Iterable[str]) -> None:
         """Those that are there; an open one can be read to its end."""
-        await self._in_thread(_remove, [self._folder / blob for blob in blobs])
+        await self._in_thread(_remove, [self.folder / blob for blob in blobs])
 
     async def names(self) -> list[str]:
         """Of all files."""
-        return await self._in_thread(lambda: list(filter(_BLOB.fullmatch, _names(self._folder))))
+        return await self._in_thread(lambda: list(filter(_BLOB.fullmatch, _names(self.folder))))
 
     async def _in_thread(
         self, call: Callable[Parameters, Result], *args: Parameters.args, **_: Parameters.kwargs
