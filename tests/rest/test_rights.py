@@ -205,6 +205,24 @@ def test_a_right_revoked_stops_delivery_on_a_live_connection(
         assert device.pushes_before("end") == []
 
 
+@pytest.mark.spec("kii 12")
+@pytest.mark.parametrize("kind", ["users", "things"])
+def test_who_is_switched_off_hears_nothing_until_he_is_switched_on_again(
+    api: Api, user: Account, thing: Account, admin_token: str, kind: str
+) -> None:
+    who = user if kind == "users" else thing
+    status, target = f"/{kind}/{who.id}/status", f"/{kind}/{who.id}"
+    endpoint = api.mqtt_endpoint(who)
+    with Device(endpoint) as before:
+        api.ok("PUT", status, token=admin_token, json={"disabled": True})
+        send(api, target, admin_token, {"data": {"marker": "while off"}, "mqtt": MQTT})
+        api.ok("PUT", status, token=admin_token, json={"disabled": False})
+        with Device(endpoint) as after:  # the same credentials hold again
+            send(api, target, admin_token, {"data": {"marker": "on"}, "mqtt": MQTT})
+            assert after.pushes_before("on") == []
+        assert before.pushes.empty()
+
+
 @pytest.mark.spec("kii 4.2")
 def test_a_change_of_an_object_s_rules_raises_its_own_event(api: Api, user: Account) -> None:
     bucket = f"/users/me/buckets/{unique('rules')}"
