@@ -161,6 +161,13 @@ class MqttSettings(Section):
     websocket_handshake_timeout_s: float = Field(
         10.0, gt=0, le=300, description="longest WebSocket upgrade, seconds", examples=[10.0]
     )
+    onboarding_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="how long a connection that may only onboard is kept, seconds",
+        examples=[30.0],
+    )
     connect_timeout_s: float = Field(
         10.0,
         gt=0,
@@ -353,6 +360,12 @@ class SecuritySettings(Section):
     max_concurrent_hashes: int = Field(
         2, ge=1, le=64, description="password hashes computed at once; others wait their turn"
     )
+    max_failed_passwords: int = Field(
+        5,
+        ge=1,
+        description="wrong passwords for one name from one address in 5 minutes; then 429",
+        examples=[5],
+    )
     max_queued_hashes: int = Field(
         200, ge=1, description="logins waiting for a password hash; more are answered 429"
     )
@@ -363,6 +376,12 @@ class LimitSettings(Section):
 
     max_mqtt_installations_per_owner: int = Field(
         16, ge=1, le=1000, description="MQTT installations of one user or thing"
+    )
+    max_tokens_per_principal: int = Field(
+        100,
+        ge=2,
+        description="access tokens of one user, thing or administrator; the oldest end first",
+        examples=[100],
     )
     max_filters_per_bucket: int = Field(
         100, ge=0, le=1000, description="named filters of one bucket"

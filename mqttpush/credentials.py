@@ -14,6 +14,7 @@ import hmac
 import random
 import string
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -98,8 +99,14 @@ class SecretMaker:
 
     def mqtt_password(self, installation_id: str, mqtt_topic: str) -> str:
         """64 letters, always the same for one endpoint of one server key."""
-        seed = f"mqtt-password\0{installation_id}\0{mqtt_topic}".encode()
-        digest = hmac.digest(self._server_key, seed, hashlib.sha512)
+        return self._derived(f"mqtt-password\0{installation_id}\0{mqtt_topic}")
+
+    def anonymous_token(self, app_id: str) -> str:
+        """43 letters, always the same for one app of one server key."""
+        return self._derived(f"anonymous-token\0{app_id}")[:43]
+
+    def _derived(self, seed: str) -> str:
+        digest = hmac.digest(self._server_key, seed.encode(), hashlib.sha512)
         return "".join(string.ascii_letters[byte % 52] for byte in digest)
 
     @staticmethod
@@ -152,6 +159,36 @@ class Passwords:
             self._waiting -= 1
 
 
+class FailureCounter:
+    """Wrong passwords by place (a name somebody tries) and by peer address, for so many seconds.
+
+    Bounded: the oldest of `PLACES_LIMIT` places is forgotten first. clock: seconds, monotonic.
+    """
+
+    PLACES_LIMIT: Final = 10_000
+    WINDOW_S: Final = 300.0
+
+    def __init__(self, *, limit: int, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def check(self, place: str, address: str) -> None:
+        """Raises LimitReached when the place, seen from this address, has failed too often."""
+        until, count = self._failures.get(f"{place} {address}", (0.0, 0))
+        if count >= self._limit and self._clock() < until:
+            wait_s = until - self._clock()
+            raise LimitReached("security.max_failed_passwords", retry_after_s=wait_s)
+
+    def count(self, place: str, address: str) -> None:
+        """One more wrong password."""
+        key, now = f"{place} {address}", self._clock()
+        until, count = self._failures.pop(key, (0.0, 0))
+        self._failures[key] = (now + self.WINDOW_S, count + 1 if now < until else 1)
+        if len(self._failures) > self.PLACES_LIMIT:
+            self._failures.popitem(last=False)
+
+
 def authenticate(tx: Transaction, credentials: Credentials, now_ms: int) -> Principal:
     """Who is it? Raises NotAuthenticated, PrincipalDisabled, NotFound for an unknown app.
 
@@ -178,7 +215,8 @@ def _anonymous(tx: Transaction, credentials: Credentials) -> Principal:
         raise NotFound("app", credentials.app_id)
     if app.is_disabled:
         raise PrincipalDisabled("app", app.app_id)
-    if app.is_app_key_checked and not hmac.compare_digest(
+    is_key_due = app.is_app_key_checked and not credentials.is_app_known
+    if is_key_due and not hmac.compare_digest(
         (credentials.app_key or "").encode(), app.app_key.encode()
     ):
         raise NotAuthenticated("the app key is not valid")

@@ -398,7 +398,10 @@ class CommandState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What somebody asks a thing to do. issuer: a subject. body: what the thing gets."""
+    """What somebody asks a thing to do. issuer: a subject. body: what the thing gets.
+
+    deadline_ms: until when an unreachable thing is waited for; `NEVER_MS` once it has the command.
+    """
 
     command_id: str
     thing: Owner

@@ -14,6 +14,7 @@ import orjson
 from mqttpush.errors import InvalidRequest
 from mqttpush.events import ObjectEvent
 from mqttpush.models import (
+    Command,
     Json,
     Message,
     ObjectEventType,
@@ -112,6 +113,33 @@ def render_direct_message(
     return _render_message(message, sender, when_ms, {}, on_mqtt)
 
 
+def render_command_result(command: Command, issuer: Owner) -> bytes:
+    """What the issuer of a command gets when its thing has answered: a Direct Push (10.6)."""
+    fields = {
+        "commandID": command.command_id,
+        "thingID": command.thing.id,
+        "sender": command.thing.id,
+        "senderURI": _subject_uri(command.thing.subject),
+        "sourceURI": _subject_uri(issuer.subject),
+    }
+    return sized("mqtt", fields)
+
+
+def render_presence(topic: Source, thing: Owner, is_online: bool, when_ms: int) -> bytes:
+    """What subscribers of a thing's presence get: a Push to User of its topic (extension)."""
+    fields: Json = {
+        "online": is_online,
+        "thingID": thing.id,
+        "sender": thing.id,
+        "senderURI": _subject_uri(thing.subject),
+        "sourceURI": topic.uri,
+        "topic": topic.id,
+        "when": when_ms,
+    }
+    _add_scope(fields, topic.scope)
+    return sized("mqtt", fields)
+
+
 def _render_message(
     message: Message, sender: Principal, when_ms: int, control: Json, on_mqtt: Json
 ) -> dict[str, bytes]:
@@ -127,7 +155,7 @@ def _render_message(
             payload = {**data, **_shortened(control), "aps": _aps(part)}
         else:
             payload = {key: _as_text(value) for key, value in {**data, **control}.items()}
-        payloads[network] = _sized(network, payload)
+        payloads[network] = sized(network, payload)
     return payloads
 
 
@@ -189,7 +217,8 @@ def _subject_uri(subject: str) -> str:
     return f"kiicloud://{folder}/{identifier}" if folder else ADMIN_URI
 
 
-def _sized(network: str, fields: Json) -> bytes:
+def sized(network: str, fields: Mapping[str, Any]) -> bytes:
+    """The payload as JSON; raises InvalidRequest if it is too big for the network."""
     payload = orjson.dumps(fields)
     limit_bytes = LIMITS_BYTES[network]
     if len(payload) > limit_bytes:

@@ -18,6 +18,7 @@ from typing import Any
 from mqttpush.events import (
     AppRemoved,
     ClientAttached,
+    CommandSent,
     Committed,
     InstallationChanged,
     InstallationRemoved,
@@ -68,8 +69,9 @@ class Router:
     fan_out(handles, payload, conflation_key): send one payload to many. close(handle, why): end a
     connection whose right to be there is gone. is_open(handle): is it still one?
     render_event(event, when_ms): the payload that all clients of a source get.
-    on_routed(message, live, taken): so many connections were meant, so many took it. now_ms: the
-    wall clock.
+    on_routed(message, live, taken): so many connections were meant, so many took it.
+    on_command_routed(command, taken): likewise. on_presence(owner, is_online): his first connection
+    came, or his last one went. now_ms: the wall clock.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Router:
         is_open: Callable[[Handle], bool],
         render_event: Callable[[ObjectEvent, int], bytes],
         on_routed: Callable[[MessageSent, int, int], None],
+        on_command_routed: Callable[[CommandSent, int], None],
+        on_presence: Callable[[Owner, bool], None],
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
@@ -88,6 +92,8 @@ class Router:
         self._is_open = is_open
         self._render_event = render_event
         self._on_routed = on_routed
+        self._on_command_routed = on_command_routed
+        self._on_presence = on_presence
         self._metrics = metrics
         self._now_ms = now_ms
         self._client_by_handle: dict[Handle, _Client] = {}
@@ -100,6 +106,7 @@ class Router:
         self._apply_by_type: dict[type, Callable[[Any], None]] = {
             ObjectEvent: self._object_event,
             MessageSent: self._message_sent,
+            CommandSent: self._command_sent,
             ClientAttached: self._client_attached,
             SubscriptionAdded: self._subscription_added,
             SubscriptionRemoved: self._subscription_removed,
@@ -130,6 +137,7 @@ class Router:
             for source_key in live.source_keys:
                 self._drop_owner_of_source(source_key, client.owner)
             del self._live_by_owner[client.owner]
+            self._on_presence(client.owner, False)
 
     def close_expired(self) -> None:
         """End the connections whose credentials have expired; to be called every second or so."""
@@ -137,6 +145,11 @@ class Router:
         expires_ms_by_handle = self._expires_ms_by_handle
         for handle in [each for each, end_ms in expires_ms_by_handle.items() if end_ms <= now_ms]:
             self._end(handle, CloseReason.EXPIRED)
+
+    def owner_of(self, handle: Handle) -> Owner | None:
+        """Whose connection it is, if it is in the index."""
+        client = self._client_by_handle.get(handle)
+        return client.owner if client else None
 
     def is_live(self, owner: Owner) -> bool:
         """Has this owner a live connection here?"""
@@ -163,6 +176,12 @@ class Router:
         if handles:
             taken_count = self._fan_out(handles, message.payloads["mqtt"], None)
         self._on_routed(message, len(handles), taken_count)
+
+    def _command_sent(self, command: CommandSent) -> None:
+        self._metrics.events_routed.add("command")
+        live = self._live_by_owner.get(command.thing)
+        taken_count = self._fan_out(live.handles, command.payload, None) if live else 0
+        self._on_command_routed(command, taken_count)
 
     def _handles_of_message(self, message: MessageSent) -> Sequence[Handle]:
         if "mqtt" not in message.payloads:
@@ -201,6 +220,7 @@ class Router:
             live = self._live_by_owner[owner] = _LiveOwner(change.source_keys)
             for source_key in change.source_keys:
                 self._owners_by_source.setdefault(source_key, set()).add(owner)
+            self._on_presence(owner, True)
         live.handles.append(change.handle)
         self._client_by_handle[change.handle] = _Client(
             owner, change.installation_id, change.is_development

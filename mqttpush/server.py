@@ -8,28 +8,23 @@ a CONNECT is checked by a verb, whose commit tells the router about the connecti
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
 import logging
-import os
 import random
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
-
-import uvicorn
 
 from mqttpush import payloads
 from mqttpush.config import Settings
-from mqttpush.credentials import Passwords, SecretMaker
+from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
+from mqttpush.data_folder import data_folder, only_server, ready_file, server_key
 from mqttpush.demo import make_demo
 from mqttpush.errors import ConfigError, MqttPushError
 from mqttpush.logs import setup_logging
 from mqttpush.metrics import Metrics
+from mqttpush.models import PrincipalKind
 from mqttpush.mqtt.broker import Admitted, Broker, ConnectAttempt, RefusalReason, Refused
 from mqttpush.mqtt.connection import State
 from mqttpush.mqtt.handle import Handle
@@ -42,14 +37,13 @@ from mqttpush.rest.app import Application
 from mqttpush.rest.kii.errors import render_error
 from mqttpush.rest.kii.installations import MqttAddress
 from mqttpush.rest.kii.table import kii_routes
+from mqttpush.rest.listener import HttpListener, bind_http, host_port
+from mqttpush.rest.over_mqtt import MqttRequest, RequestTopics
 from mqttpush.router import CloseReason, Router
 from mqttpush.store import OnCommit, Store
 from mqttpush.store.blobs import BlobKeeper, open_blobs
-from mqttpush.store.sqlite import DSN_PREFIX, MEMORY, open_sqlite
+from mqttpush.store.sqlite import open_sqlite
 
-KEY_FILE: Final = "server.key"
-READY_FILE: Final = "server.json"
-LOCK_FILE: Final = "server.lock"
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
 
 EXPIRY_CHECK_S: Final = 1.0
@@ -109,7 +103,7 @@ async def run_server(
         if reload is not None:
             loop.add_signal_handler(signal.SIGHUP, _reload, server, reload)
         ready: dict[str, object] = {"event": "ready", **server.addresses()}
-        with _ready_file(settings, ready):
+        with ready_file(settings, ready):
             demo = await make_demo(server.operations) if with_demo else None
             announce({**ready, "demo": demo} if demo else ready)
             await stop.wait()
@@ -133,7 +127,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         context, store = await stack.enter_async_context(
             _open_domain(settings, metrics, server.router_apply)
         )
-        stack.enter_context(_only_server(settings))
+        stack.enter_context(only_server(settings))
         server.wire(context, store)
         operations = server.operations
         keeper = BlobKeeper(store=store, blobs=context.blobs, now_ms=now_ms)
@@ -143,6 +137,8 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(operations.messages.record(), name="message fates"),
+                    tasks.create_task(operations.commands.record(), name="command fates"),
+                    tasks.create_task(operations.presence.record(), name="presence"),
                     tasks.create_task(server.close_expired(), name="expired credentials"),
                     tasks.create_task(keeper.run(), name="old bodies"),
                 ]
@@ -159,7 +155,7 @@ class Server:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._http: _HttpServer | None = None
+        self._http: HttpListener | None = None
         self.broker = _engine(settings)(
             settings=settings.mqtt,
             metrics=metrics,
@@ -168,9 +164,10 @@ class Server:
             authenticate=self._authenticate,
             on_closed=self._on_closed,
             on_request=self._on_request,
+            on_subscribed=self._on_subscribed,
         )
         self.listeners = Listeners(
-            settings=settings.mqtt, broker=self.broker, data_folder=_data_folder(settings)
+            settings=settings.mqtt, broker=self.broker, data_folder=data_folder(settings)
         )
         self.router = Router(
             fan_out=lambda handles, payload, key: self.broker.fan_out(
@@ -180,6 +177,8 @@ class Server:
             is_open=lambda handle: handle.connection.state is not State.CLOSED,
             render_event=payloads.render_event,
             on_routed=lambda *routed: self.operations.messages.routed(*routed),
+            on_command_routed=lambda *routed: self.operations.commands.routed(*routed),
+            on_presence=lambda *change: self.operations.presence.changed(*change),
             metrics=metrics,
             now_ms=now_ms,
         )
@@ -197,10 +196,16 @@ class Server:
             metrics=self._metrics,
             check_ready=self._check_ready,
         )
+        self._request_topics = RequestTopics(
+            application=self.application,
+            respond=self.broker.respond,
+            base_url=lambda: self._settings.http.public_url or str(self.addresses().get("http")),
+            max_body_bytes=lambda: self._settings.http.max_body_bytes,
+        )
 
     async def start(self) -> None:
         """Open every listener; raises ConfigError, and then none is left open."""
-        sockets = _bind_http(self._settings)
+        sockets = bind_http(self._settings)
         try:
             await self.listeners.start()
         except BaseException:
@@ -208,7 +213,7 @@ class Server:
                 sock.close()
             raise
         if sockets:
-            self._http = _HttpServer(self.application, self._settings, sockets)
+            self._http = HttpListener(self.application, self._settings, sockets)
             await self._http.start()
 
     def reload(self, settings: Settings) -> None:
@@ -234,6 +239,7 @@ class Server:
             await self._http.stop()
         await self.listeners.drain(timeout_s / 2)
         await self.listeners.stop()
+        await self._request_topics.stop()
 
     async def _check_ready(self) -> None:
         """Raises when a part does not answer."""
@@ -251,9 +257,9 @@ class Server:
         """`http` as a URL, `mqtt_tcp` and its like as host:port, of the open listeners."""
         found: dict[str, object] = {}
         if self._http is not None:
-            found["http"] = f"http://{_host_port(*self._http.address)}"
+            found["http"] = f"http://{host_port(*self._http.address)}"
         for kind, address in self.listeners.addresses.items():
-            found[f"mqtt_{kind}"] = _host_port(*address)
+            found[f"mqtt_{kind}"] = host_port(*address)
         return found
 
     def _mqtt_address(self) -> MqttAddress:
@@ -284,59 +290,24 @@ class Server:
         self.router.detach(handle)
 
     def _on_request(self, handle: Handle, mqtt_topic: str, payload: bytes) -> None:
-        """Requests over MQTT are not served yet; the publish was acknowledged as MQTT asks."""
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn that leaves signals to us and says when it is open."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_open = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_open.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class _HttpServer:
-    """The REST API's listener: uvicorn inside our loop, on sockets of ours."""
-
-    def __init__(
-        self, application: Application, settings: Settings, sockets: list[socket.socket]
-    ) -> None:
-        self.address: tuple[str, int] = sockets[0].getsockname()[:2]
-        self._sockets = sockets
-        self._server = _Uvicorn(
-            uvicorn.Config(
-                application,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                loop="none",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=settings.http.max_connections,
-                timeout_keep_alive=settings.http.keep_alive_s,
-                timeout_graceful_shutdown=max(1, int(settings.shutdown.timeout_s / 2)),
+        connection = handle.connection
+        self._request_topics.receive(
+            MqttRequest(
+                handle,
+                connection.client_id,
+                handle.app_id,
+                handle.address,
+                connection.is_onboarding,
+                mqtt_topic,
+                payload,
             )
         )
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
-        await self._server.is_open.wait()
-
-    async def stop(self) -> None:
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
+    def _on_subscribed(self, handle: Handle) -> None:
+        """A thing can be reached from here on: commands may wait for it."""
+        owner = self.router.owner_of(handle)
+        if owner is not None and owner.kind == PrincipalKind.THING.value:
+            self.operations.commands.came_online(owner)
 
 
 @asynccontextmanager
@@ -348,13 +319,16 @@ async def _open_domain(
         async with AsyncExitStack() as stack:
             opening = open_sqlite(settings.store, metrics=metrics, on_commit=on_commit)
             store = await stack.enter_async_context(opening)
-            blobs = stack.enter_context(open_blobs(_data_folder(settings)))
+            blobs = stack.enter_context(open_blobs(data_folder(settings)))
             context = Context(
                 store=store,
                 blobs=blobs,
                 now_ms=now_ms,
-                secrets=SecretMaker(source=random.SystemRandom(), server_key=_server_key(settings)),
+                secrets=SecretMaker(source=random.SystemRandom(), server_key=server_key(settings)),
                 passwords=passwords,
+                failures=FailureCounter(
+                    limit=settings.security.max_failed_passwords, clock=time.monotonic
+                ),
                 limits=settings.limits,
                 endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
             )
@@ -365,7 +339,7 @@ async def _open_domain(
 
 def _broker_answer(answer: ConnectAnswer) -> Admitted | Refused:
     if answer.is_admitted:
-        return Admitted(answer.mqtt_topic, answer.app_id)
+        return Admitted(answer.mqtt_topic, answer.app_id, is_onboarding=not answer.mqtt_topic)
     if answer.is_known:
         return Refused(RefusalReason.IDENTIFIER_REJECTED)
     return Refused(RefusalReason.BAD_CREDENTIALS)
@@ -381,83 +355,3 @@ def _engine(settings: Settings) -> type[Broker]:
         problem = f"the library {exc.name} is missing: pip install 'mqttpush[amqtt]'"
         raise ConfigError("mqtt.engine", "settings", problem, 'engine = "native"') from exc
     return AmqttEngine
-
-
-def _bind_http(settings: Settings) -> list[socket.socket]:
-    host, port = settings.http.host, settings.http.port
-    if port is None:
-        return []
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return [socket.create_server((host, port), family=family, backlog=1024)]
-    except OSError as exc:
-        problem = f"cannot listen on {_host_port(host, port)}: {os.strerror(exc.errno or 0)}"
-        setting = "http.host" if isinstance(exc, socket.gaierror) else "http.port"
-        raise ConfigError(setting, "settings", problem, "port = 0 for any free port") from exc
-
-
-def _data_folder(settings: Settings) -> Path | None:
-    path = settings.store.dsn.removeprefix(DSN_PREFIX)
-    return None if path == MEMORY else Path(path).parent
-
-
-def _server_key(settings: Settings) -> bytes:
-    """The key MQTT passwords derive from: made at the first start, beside the database."""
-    folder = _data_folder(settings)
-    if folder is None:
-        return os.urandom(32)
-    path = folder / KEY_FILE
-    try:
-        if not path.exists():
-            # Written elsewhere first: whoever starts at the same moment must not read half a key.
-            draft = path.with_suffix(f".{os.getpid()}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(32))
-            with suppress(FileExistsError):
-                path.hardlink_to(draft)
-            draft.unlink()
-        return path.read_bytes()
-    except OSError as exc:
-        problem = f"cannot keep the server's key: {exc.strerror}"
-        raise ConfigError("store.dsn", str(path), problem) from exc
-
-
-@contextmanager
-def _only_server(settings: Settings) -> Iterator[None]:
-    """Hold the store's lock while serving: what another process commits would reach no client here.
-
-    The kernel drops the lock with the process, however that ends. Raises ConfigError.
-    """
-    folder = _data_folder(settings)
-    if folder is None:
-        yield
-        return
-    with (folder / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            problem = "another mqttpush server runs on this store"
-            raise ConfigError(
-                "store.dsn", str(folder), problem, 'dsn = "sqlite:///other/mqttpush.db"'
-            ) from exc
-        yield
-
-
-@contextmanager
-def _ready_file(settings: Settings, ready: dict[str, object]) -> Iterator[None]:
-    """Tells the command line where this server listens, while it does."""
-    folder = _data_folder(settings)
-    if folder is None:
-        yield
-        return
-    path = folder / READY_FILE
-    path.write_text(json.dumps(ready), encoding="utf-8")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

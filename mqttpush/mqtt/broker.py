@@ -80,6 +80,7 @@ class Broker:
         authenticate: Authenticate,
         on_closed: Callable[[Handle], None],
         on_request: Callable[[Handle, str, bytes], None],
+        on_subscribed: Callable[[Handle], None] = lambda _: None,
     ) -> None:
         self._rules = Rules(settings)
         self.metrics = metrics
@@ -87,6 +88,7 @@ class Broker:
         self._random = random
         self._on_closed = on_closed
         self._on_request = on_request
+        self._on_subscribed = on_subscribed
         self._loop = asyncio.get_running_loop()
         self._pushes = FanOut(rules=self._rules, metrics=metrics, call_soon=self._loop.call_soon)
         self._admission = Admission(settings, metrics)
@@ -306,6 +308,8 @@ class Broker:
                 self._on_request(handle, event.mqtt_topic, event.payload)
             elif isinstance(event, SubscriptionChanged):
                 self._pushes.refresh(handle)
+                if handle.connection.is_subscribed:
+                    self._on_subscribed(handle)
             elif isinstance(event, ConnectReceived):
                 self._on_connect(handle, event.connect)
             else:
@@ -386,7 +390,9 @@ class Broker:
             now=self._clock(),
         )
         self._pushes.start(handle)
-        if handle.is_paused:
+        if answer.is_onboarding:
+            self.begin_stage(handle, "onboarding_timeout_s")
+        elif handle.is_paused:
             self.begin_stage(handle, "stall_timeout_s")
         self._wheel.schedule(handle)
         self._apply(handle, events)

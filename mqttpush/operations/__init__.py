@@ -12,12 +12,15 @@ from mqttpush.operations.acls import Acls
 from mqttpush.operations.apps import Apps
 from mqttpush.operations.bodies import Bodies
 from mqttpush.operations.buckets import Buckets
+from mqttpush.operations.commands import Commands
 from mqttpush.operations.context import Context
 from mqttpush.operations.filters import Filters
 from mqttpush.operations.groups import Groups
 from mqttpush.operations.installations import Installations
 from mqttpush.operations.messages import Messages
+from mqttpush.operations.onboarding import Onboarding
 from mqttpush.operations.ownership import Ownership
+from mqttpush.operations.presence import Presence
 from mqttpush.operations.principals import Principals
 from mqttpush.operations.subscriptions import Subscriptions
 from mqttpush.operations.topics import Topics
@@ -37,6 +40,9 @@ class Operations:
     subscriptions: Subscriptions
     topics: Topics
     messages: Messages
+    onboarding: Onboarding
+    commands: Commands
+    presence: Presence
     ownership: Ownership
     groups: Groups
     filters: Filters
@@ -45,16 +51,20 @@ class Operations:
     @staticmethod
     def over(context: Context) -> Operations:
         """All verbs on one context."""
+        installations = Installations(context)
         return Operations(
             apps=Apps(context),
             principals=Principals(context),
-            installations=Installations(context),
+            installations=installations,
             buckets=Buckets(context),
             bodies=Bodies(context),
             uploads=Uploads(context),
             subscriptions=Subscriptions(context),
             topics=Topics(context),
             messages=Messages(context),
+            onboarding=Onboarding(context, installations),
+            commands=Commands(context),
+            presence=Presence(context),
             ownership=Ownership(context),
             groups=Groups(context),
             filters=Filters(context),

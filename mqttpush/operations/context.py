@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from mqttpush import credentials as checks
 from mqttpush.access import refusal
 from mqttpush.config import LimitSettings
-from mqttpush.credentials import Passwords, SecretMaker
+from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import NotFound
-from mqttpush.models import Credentials, Owner, Principal, PrincipalKind, Scope, ScopeType
+from mqttpush.models import Credentials, Group, Owner, Principal, PrincipalKind, Scope, ScopeType
 from mqttpush.store import Store, Transaction
 from mqttpush.store.blobs import Blobs
 
@@ -31,6 +31,7 @@ class Context:
     now_ms: Callable[[], int]
     secrets: SecretMaker
     passwords: Passwords
+    failures: FailureCounter
     limits: LimitSettings
     endpoint_ttl_s: int  # 0: MQTT credentials do not expire
 
@@ -97,6 +98,14 @@ def resolve_thing(tx: Transaction, principal: Principal, reference: Reference) -
     return Owner(app_id, thing.subject)
 
 
+def resolve_group(tx: Transaction, principal: Principal, reference: Reference) -> Group:
+    """The group meant, by its ID; raises NotFound("group")."""
+    group = tx.groups.get(principal.app_id, reference.value)
+    if group is None:
+        raise NotFound("group", reference.value, app_id=principal.app_id)
+    return group
+
+
 def resolve_owner(
     tx: Transaction, principal: Principal, kind: PrincipalKind, reference: Reference
 ) -> Owner:
@@ -115,10 +124,8 @@ def resolve_scope(tx: Transaction, principal: Principal, reference: ScopeReferen
     elif reference.type is ScopeType.THING:
         owner = resolve_thing(tx, principal, reference.owner)
     else:
-        group_id = reference.owner.value
-        if tx.groups.get(principal.app_id, group_id) is None:
-            raise NotFound("group", group_id, app_id=principal.app_id)
-        return Scope(principal.app_id, reference.type, group_id)
+        group = resolve_group(tx, principal, reference.owner)
+        return Scope(principal.app_id, reference.type, group.group_id)
     return Scope(principal.app_id, reference.type, owner.id)
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import may_connect, secret_hash
-from mqttpush.errors import InvalidRequest, LimitReached, NotFound
+from mqttpush.errors import DomainError, InvalidRequest, LimitReached, NotFound
 from mqttpush.events import ClientAttached, InstallationChanged, InstallationRemoved
 from mqttpush.models import (
     NEVER_MS,
@@ -27,6 +28,7 @@ from mqttpush.operations.context import Context, Reference, resolve_owner
 from mqttpush.store import ConnectRow, Transaction
 
 _MQTT: Final = DeviceType.MQTT
+ONBOARDING_CLIENT_ID: Final = "anonymous"  # shared by any number of devices (spec kii 10.1)
 # The server names an MQTT installation with a UUID; a client's own name must not look like one.
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SERVER_MADE: Final = re.compile(_UUID)
@@ -82,7 +84,10 @@ class ConnectRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConnectAnswer:
-    """is_known: username and password are right; is_admitted: and the client ID is its topic."""
+    """is_known: username and password are right; is_admitted: and the client ID is its topic.
+
+    mqtt_topic: empty for a connection that may only onboard.
+    """
 
     is_known: bool
     is_admitted: bool
@@ -153,22 +158,33 @@ class Installations:
         Credentials that have expired are replaced, others are told again. Raises
         NotFound("installation") or, for a phone, NotFound("mqtt_endpoint").
         """
+        reference = InstallationReference(installation_id)
         view = await self._context.store.read(
-            lambda tx: self._view_endpoint(tx, credentials, installation_id)
+            lambda tx: self._view(tx, self._visible(tx, credentials, reference))
         )
         if view.is_current:
             return view
 
         def unit(tx: Transaction) -> EndpointView:
-            view = self._view_endpoint(tx, credentials, installation_id)
-            if not view.is_current:
-                owner = self._visible(tx, credentials, InstallationReference(installation_id)).owner
-                tx.installations.delete_endpoint(installation_id)
-                self._insert_endpoint(tx, owner.app_id, installation_id)
-                tx.emit(InstallationRemoved(owner, installation_id))
-            return self._view_endpoint(tx, credentials, installation_id)
+            installation = self._visible(tx, credentials, reference)
+            if not self._view(tx, installation).is_current:
+                self._renew_endpoint(tx, installation)
+            return self._view(tx, installation)
 
         return await self._context.store.write(unit)
+
+    def ensure_mqtt(self, tx: Transaction, owner: Owner) -> EndpointView:
+        """The owner's MQTT installation and endpoint, made if need be: for other verbs' units."""
+        own = [each for each in tx.installations.list_of(owner) if each.device_type == _MQTT]
+        installation = self._existing_mqtt(tx, owner, own, None)
+        if installation is None:
+            draft = InstallationDraft(_MQTT, None, is_development=False)
+            installation = self._install_mqtt(tx, owner, draft)
+        view = self._view(tx, installation)
+        if not view.is_current:
+            self._renew_endpoint(tx, installation)
+            view = self._view(tx, installation)
+        return view
 
     async def connect(self, requests: Sequence[ConnectRequest]) -> list[ConnectAnswer]:
         """Check CONNECTs that came together and attach who may, in commit order: two queries.
@@ -179,11 +195,16 @@ class Installations:
         def unit(tx: Transaction) -> list[ConnectAnswer]:
             now_ms = self._context.now_ms()
             rows = tx.installations.connect_rows([request.username for request in requests])
-            answers = [_check(rows.get(request.username), request, now_ms) for request in requests]
+            answers = [
+                self._check_onboarding(tx, request)
+                if request.client_id == ONBOARDING_CLIENT_ID
+                else _check(rows.get(request.username), request, now_ms)
+                for request in requests
+            ]
             admitted = [
                 (request, rows[request.username].installation)
                 for request, answer in zip(requests, answers, strict=True)
-                if answer.is_admitted
+                if answer.is_admitted and answer.mqtt_topic
             ]
             sources = tx.subscriptions.heard_by({i.owner for _, i in admitted})
             for request, installation in admitted:
@@ -200,16 +221,32 @@ class Installations:
 
         return await self._context.store.write(unit)
 
-    def _view_endpoint(
-        self, tx: Transaction, credentials: Credentials, installation_id: str
-    ) -> EndpointView:
-        installation = self._visible(tx, credentials, InstallationReference(installation_id))
+    def _check_onboarding(self, tx: Transaction, request: ConnectRequest) -> ConnectAnswer:
+        """`type=oauth2&client_id={appID}` and `client_secret={appKey}` (spec kii 10.1)."""
+        username = dict(parse_qsl(request.username))
+        password = dict(parse_qsl(request.password.decode(errors="replace")))
+        app_id = username.get("client_id", "")
+        credentials = Credentials(app_id, app_key=password.get("client_secret"))
+        try:
+            self._context.authenticate(tx, credentials)
+        except DomainError:
+            return ConnectAnswer(is_known=False, is_admitted=False)
+        is_admitted = username.get("type") == "oauth2"
+        return ConnectAnswer(is_known=is_admitted, is_admitted=is_admitted, app_id=app_id)
+
+    def _view(self, tx: Transaction, installation: Installation) -> EndpointView:
+        installation_id = installation.installation_id
         endpoint = tx.installations.endpoint(installation_id)
         if endpoint is None:
             app_id = installation.owner.app_id
             raise NotFound("mqtt_endpoint", installation_id, app_id=app_id)
         password = self._context.secrets.mqtt_password(installation_id, endpoint.mqtt_topic)
         return EndpointView(endpoint, password, self._context.now_ms())
+
+    def _renew_endpoint(self, tx: Transaction, installation: Installation) -> None:
+        tx.installations.delete_endpoint(installation.installation_id)
+        self._insert_endpoint(tx, installation.owner.app_id, installation.installation_id)
+        tx.emit(InstallationRemoved(installation.owner, installation.installation_id))
 
     def _insert_endpoint(self, tx: Transaction, app_id: str, installation_id: str) -> None:
         context = self._context

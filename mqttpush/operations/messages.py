@@ -141,7 +141,7 @@ class Messages:
             self._wake.set()
 
     async def record(self) -> None:
-        """Write down what became of messages, and forget old ones; runs until cancelled."""
+        """Write down what became of messages; forget old ones, and commands; until cancelled."""
         loop = asyncio.get_running_loop()
         cleaning_due_s = loop.time()
         while True:
@@ -174,6 +174,7 @@ class Messages:
         oldest_ms = self._context.now_ms() - self._context.limits.message_retention_s * 1000
         while await self._context.store.write(
             lambda tx: tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
+            + tx.commands.delete_older(oldest_ms, CLEANING_BATCH)
         ):
             pass
 

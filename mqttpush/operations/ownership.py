@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from mqttpush.access import owns_scope, refusal
 from mqttpush.errors import AlreadyExists, InvalidGrant, NotFound
 from mqttpush.models import Credentials, Owner, Principal, Scope, ScopeType
-from mqttpush.operations.context import Context, Reference, resolve_thing, resolve_user
+from mqttpush.operations.context import (
+    Context,
+    Reference,
+    resolve_group,
+    resolve_thing,
+    resolve_user,
+)
 from mqttpush.operations.hearing import rehear_owners
 from mqttpush.store import Transaction
 
@@ -125,10 +131,7 @@ class Ownership:
         place = resolve_thing(tx, principal, thing)
         if owner.kind == "user":
             return principal, place, resolve_user(tx, principal, owner.reference).subject
-        group_id = owner.reference.value
-        if tx.groups.get(principal.app_id, group_id) is None:
-            raise NotFound("group", group_id, app_id=principal.app_id)
-        return principal, place, f"group:{group_id}"
+        return principal, place, resolve_group(tx, principal, owner.reference).subject
 
 
 def _require_thing(tx: Transaction, principal: Principal, place: Owner) -> None:

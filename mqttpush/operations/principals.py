@@ -136,10 +136,11 @@ class Principals:
     ) -> Grant:
         """A token for a user's or thing's name and password (spec kii 1.2).
 
-        Raises InvalidGrant, as slowly for an unknown name as for a wrong password, and
-        PrincipalDisabled only to who knows the password.
+        Raises InvalidGrant, as slowly for an unknown name as for a wrong password, LimitReached
+        after too many, and PrincipalDisabled only to who knows the password.
         """
         context = self._context
+        place = f"{credentials.app_id}/{reference.value}"
 
         def find(tx: Transaction) -> User | Thing | None:
             context.authenticate(tx, credentials)
@@ -148,8 +149,10 @@ class Principals:
             return tx.things.get_by_vendor_id(credentials.app_id, reference.value)
 
         found = await context.store.read(find)
+        context.failures.check(place, credentials.address)
         password_hash = found.password_hash if found else None
         if not await context.passwords.verify(password_hash, password) or found is None:
+            context.failures.count(place, credentials.address)
             raise InvalidGrant
         if found.is_disabled:
             raise PrincipalDisabled(kind.value, found.subject.partition(":")[2])
@@ -340,15 +343,21 @@ class Principals:
         return await self._context.passwords.hash(password)
 
     async def _grant(self, principal: Principal, expires_ms: int) -> Grant:
-        token = self._context.secrets.access_token()
-        now_ms = self._context.now_ms()
+        context = self._context
+        token, now_ms = context.secrets.access_token(), context.now_ms()
+        if principal.is_anonymous and expires_ms == NEVER_MS:
+            # Nobody is told apart by it, and strangers ask for it at will: one for all.
+            token = context.secrets.anonymous_token(principal.app_id)
 
         def unit(tx: Transaction) -> None:
             if expires_ms != NEVER_MS:
                 tx.tokens.delete_expired(now_ms)
-            tx.tokens.insert(secret_hash(token), principal, now_ms, expires_ms)
+            if tx.tokens.holder(secret_hash(token), now_ms) is None:
+                tx.tokens.insert(secret_hash(token), principal, now_ms, expires_ms)
+            if not principal.is_anonymous:
+                tx.tokens.keep_newest(principal, context.limits.max_tokens_per_principal)
 
-        await self._context.store.write(unit)
+        await context.store.write(unit)
         return Grant(token, principal, expires_ms, now_ms)
 
     def _insert_token(self, tx: Transaction, token: str, owner: Owner) -> None:

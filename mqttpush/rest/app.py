@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -88,19 +88,43 @@ class Application:
         assert scope["type"] == "http"
         request = Request(scope, receive)
         try:
-            response = await self._answer(request)
+            response = await self._guarded(self._answer(request), request.method, scope["path"])
         except ClientDisconnect:
             return  # nobody is left to hear an answer, and half a body must not count as whole
-        except MqttPushError as exc:
-            response = self._error(exc)
-        except Exception:
-            _log.exception("request failed: %s %s", request.method, request.url.path)
-            response = self._error(MqttPushError("internal error"))
-        self._metrics.http_requests.add(_counted_method(request.method), str(response.status))
         await _to_http(response)(scope, receive, send)
 
-    async def dispatch(self, request: ApiRequest, path: str) -> ApiResponse:
-        """Find and run the route; raises what it raises. path: without query, encoded."""
+    async def answer(self, request: ApiRequest, path: str) -> ApiResponse:
+        """Find and run the route of a request that did not come over HTTP; never raises.
+
+        path: without query, percent-encoded.
+        """
+        return await self._guarded(self._dispatch(request, path), request.method, path)
+
+    def error(self, error: MqttPushError) -> ApiResponse:
+        """The answer for an error, counted where it is a bound that was met."""
+        if isinstance(error, LimitReached):
+            self._metrics.limits_reached.add(error.limit)
+        response = self._render_error(error)
+        if error is _TOO_LARGE:
+            response.status = 413
+        return response
+
+    async def _guarded(
+        self, answering: Coroutine[Any, Any, ApiResponse], method: str, path: str
+    ) -> ApiResponse:
+        try:
+            response = await answering
+        except MqttPushError as exc:
+            response = self.error(exc)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            _log.exception("request failed: %s %s", method, path)
+            response = self.error(MqttPushError("internal error"))
+        self._metrics.http_requests.add(_counted_method(method), str(response.status))
+        return response
+
+    async def _dispatch(self, request: ApiRequest, path: str) -> ApiResponse:
         found = self._find(request, path)
         return found if isinstance(found, ApiResponse) else await found.handler(request)
 
@@ -108,7 +132,7 @@ class Application:
         """The route of the request, which gets its parameters, or what there is instead."""
         match = self.table.find(path)
         if match is None:
-            return self._error(_NO_SUCH_PATH)
+            return self.error(_NO_SUCH_PATH)
         found = match.routes.get(request.method)
         if found is None and request.method == "HEAD":
             found = match.routes.get("GET")
@@ -116,7 +140,7 @@ class Application:
             allowed = ", ".join(sorted({*match.routes, "OPTIONS"}))
             if request.method == "OPTIONS":
                 return ApiResponse(204, headers={"allow": allowed})
-            response = self._error(_NO_SUCH_METHOD)
+            response = self.error(_NO_SUCH_METHOD)
             response.status = 405
             response.headers["allow"] = allowed
             return response
@@ -138,6 +162,7 @@ class Application:
             b"",
             self._settings.public_url or f"{request.scope['scheme']}://{_authority(request)}",
             self._settings.max_json_depth,
+            address=request.client.host if request.client else "",
         )
         found = self._find(api_request, raw_path.decode("latin-1"))
         if isinstance(found, Route) and found.is_streamed:
@@ -169,16 +194,6 @@ class Application:
                 raise _TOO_LARGE
             chunks.append(chunk)
         return b"".join(chunks)
-
-    def _error(self, error: MqttPushError) -> ApiResponse:
-        if isinstance(error, LimitReached):
-            self._metrics.limits_reached.add(error.limit)
-        response = self._render_error(error)
-        if error is _TOO_LARGE:
-            response.status = 413
-        if response.status == 408:
-            response.headers["connection"] = "close"
-        return response
 
     async def _live(self, _: ApiRequest) -> ApiResponse:
         return ApiResponse(200, {"status": "live"})

@@ -27,7 +27,8 @@ _KEY_LINE: Final = re.compile(rb'^( *"(?:[^"\\]|\\.)*"): ', re.MULTILINE)
 class ApiRequest:
     """One call. Header names are lower case; `parameters` are the path's, percent-decoded.
 
-    stream: the body as it comes, for a route that reads it so; then `body` is empty.
+    stream: the body as it comes, for a route that reads it so; then `body` is empty. address: the
+    peer's. connection_app_id: the app that an MQTT connection has proved, empty over HTTP.
     """
 
     method: str
@@ -38,6 +39,8 @@ class ApiRequest:
     base_url: str  # scheme and authority, without a slash at the end
     max_json_depth: int = 64
     stream: AsyncIterator[bytes] | None = None
+    address: str = ""
+    connection_app_id: str = ""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, streamed or not; can be read once."""

@@ -279,14 +279,14 @@ class CommandTable(Protocol):
 
     def insert(self, command: Command) -> None: ...
     def update(self, command: Command) -> None:
-        """Write state, results and times."""
+        """Write state, results, modification time and deadline."""
 
     def get(self, thing: Owner, command_id: str) -> Command | None: ...
     def list_of(self, thing: Owner, before_ms: int, limit: int) -> list[Command]:
         """The latest created before, newest first."""
 
     def waiting_of(self, thing: Owner, now_ms: int) -> list[Command]:
-        """Those still to be handed over, oldest first."""
+        """Those still to be handed over (their deadline is ahead, and not never), oldest first."""
 
     def overdue(self, now_ms: int, limit: int) -> list[Command]:
         """Those that waited for their thing too long."""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mqttpush import payloads
 from mqttpush.config import LimitSettings, SecuritySettings, StoreSettings
-from mqttpush.credentials import Passwords, SecretMaker
+from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import DomainError
 from mqttpush.metrics import Metrics
 from mqttpush.models import (
@@ -284,6 +284,8 @@ async def open_world() -> AsyncIterator[World]:
         is_open=lambda connection: connection.is_open,
         render_event=payloads.render_event,
         on_routed=lambda *_: None,
+        on_command_routed=lambda *_: None,
+        on_presence=lambda *_: None,
         metrics=metrics,
         now_ms=lambda: 1,
     )
@@ -301,6 +303,7 @@ async def open_world() -> AsyncIterator[World]:
             now_ms=lambda: 1,
             secrets=SecretMaker(source=source, server_key=b"key"),
             passwords=passwords,
+            failures=FailureCounter(limit=5, clock=lambda: 0.0),
             limits=LimitSettings(),
             endpoint_ttl_s=0,
         )
@@ -309,10 +312,7 @@ async def open_world() -> AsyncIterator[World]:
         token = await operations.apps.issue_admin_token(app.app_id, lifetime_s=3600)
         world = World(operations, router, Credentials(app.app_id, token=token))
         await _fill(world, app.app_id)
-        for actor in range(ACTORS):
-            await world.step("connect", actor, 0, 0)
-            for number in range(len(world.sources)):
-                await world.step("subscribe", actor, number, 0)
+        await _connect_and_subscribe(world)
         yield world
     passwords.close()
 
@@ -338,6 +338,14 @@ async def _fill(world: World, app_id: str) -> None:
         await world.operations.buckets.create(world.admin, scope, "bucket")
         await world.operations.topics.create(world.admin, scope, "topic")
         world.sources += [(SourceKind.BUCKET, scope, "bucket"), (SourceKind.TOPIC, scope, "topic")]
+
+
+async def _connect_and_subscribe(world: World) -> None:
+    """Every actor hears whatever he may."""
+    for actor in range(ACTORS):
+        await world.step("connect", actor, 0, 0)
+        for source in range(len(world.sources)):
+            await world.step("subscribe", actor, source, 0)
 
 
 async def _add_actor(

@@ -71,6 +71,8 @@ class Stage:
             is_open=lambda handle: handle not in self.broker.gone,
             render_event=self.broker.render,
             on_routed=lambda *facts: self.routed.append(facts),
+            on_command_routed=lambda *_: None,
+            on_presence=lambda *_: None,
             metrics=self.metrics,
             now_ms=lambda: self.now_ms,
         )

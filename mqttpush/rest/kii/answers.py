@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from mqttpush.models import DeviceType, ObjectEventType, ScopeType
+from mqttpush.models import CommandState, DeviceType, ObjectEventType, ScopeType
 
 _CLOSED: Final = with_config(ConfigDict(extra="forbid"))
 _OPEN: Final = with_config(ConfigDict(extra="allow"))  # the app's own fields stand beside
@@ -48,6 +48,8 @@ class Thing(TypedDict):
     _vendorThingID: str
     _created: int
     _disabled: bool
+    _online: bool
+    _onlineStatusModifiedAt: int
     _accessToken: NotRequired[str]
 
 
@@ -316,3 +318,62 @@ class Members(TypedDict):
 
 # Verb -> who may: `{"SUBSCRIBE_TO_TOPIC": [{"userID": "ANY_AUTHENTICATED_USER"}]}`.
 AccessRules: Final = dict[str, list[Subject]]
+
+
+@_OPEN
+class AnyObject(TypedDict):
+    """A JSON object of the app's own."""
+
+
+@_CLOSED
+class OnboardedEndpoint(TypedDict):
+    """Where and how the thing connects; ttl in seconds."""
+
+    installationID: str
+    username: str
+    password: str
+    mqttTopic: str
+    host: str
+    portTCP: int
+    portSSL: int
+    portWS: int
+    portWSS: int
+    ttl: int
+
+
+@_CLOSED
+class Onboarded(TypedDict):
+    """What a thing needs from its onboarding on."""
+
+    accessToken: str
+    thingID: str
+    mqttEndpoint: OnboardedEndpoint
+
+
+@_CLOSED
+class CommandCreated(TypedDict):
+    """The new command."""
+
+    commandID: str
+
+
+@_OPEN
+class Command(TypedDict):
+    """A command as its thing got it, and what came of it."""
+
+    commandID: str
+    commandState: CommandState
+    target: str
+    issuer: str
+    actions: list[dict[str, Any]]
+    createdAt: int
+    modifiedAt: int
+    actionResults: NotRequired[list[dict[str, Any]]]
+
+
+@_CLOSED
+class Commands(TypedDict):
+    """Some commands, the newest first; the key is there if more may follow."""
+
+    commands: list[Command]
+    nextPaginationKey: NotRequired[str]

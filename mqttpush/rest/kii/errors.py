@@ -47,6 +47,7 @@ _NOUNS: Final = {
     "member": ("GROUP_MEMBER", "GroupMember"),
     "upload": ("OBJECT_BODY_UPLOAD", "ObjectBodyUpload"),
     "body": ("OBJECT_BODY", "ObjectBody"),
+    "command": ("COMMAND", "Command"),
     "message": ("PUSH_MESSAGE", "PushMessage"),
     "subscription": ("PUSH_SUBSCRIPTION", "PushSubscription"),
 }

@@ -277,4 +277,6 @@ def _thing_fields(thing: Thing) -> Json:
         "_vendorThingID": thing.vendor_thing_id,
         "_created": thing.created_ms,
         "_disabled": thing.is_disabled,
+        "_online": thing.is_online,
+        "_onlineStatusModifiedAt": thing.online_ms or thing.created_ms,
     }

@@ -10,12 +10,14 @@ from mqttpush.rest.kii.acls import AclRoutes
 from mqttpush.rest.kii.apps import AppRoutes
 from mqttpush.rest.kii.bodies import BodyRoutes
 from mqttpush.rest.kii.buckets import BucketRoutes
+from mqttpush.rest.kii.commands import CommandRoutes
 from mqttpush.rest.kii.document import DIALECT
 from mqttpush.rest.kii.filters import FilterRoutes
 from mqttpush.rest.kii.groups import GroupRoutes
 from mqttpush.rest.kii.installations import InstallationRoutes, MqttAddress
 from mqttpush.rest.kii.messages import MessageRoutes
 from mqttpush.rest.kii.oauth import OauthRoutes
+from mqttpush.rest.kii.onboarding import OnboardingRoutes
 from mqttpush.rest.kii.ownership import OwnershipRoutes
 from mqttpush.rest.kii.principals import PrincipalRoutes
 from mqttpush.rest.kii.subscriptions import SubscriptionRoutes
@@ -24,7 +26,7 @@ from mqttpush.rest.routing import Route
 
 
 def kii_routes(operations: Operations, mqtt_address: Callable[[], MqttAddress]) -> Iterator[Route]:
-    """Every route under /api, each with its section in documents."""
+    """Every route under /api and /thing-if, each with its section in documents."""
     sections = {
         "Tokens": OauthRoutes(operations.principals).table(),
         "Apps": AppRoutes(operations.apps).table(),
@@ -39,6 +41,8 @@ def kii_routes(operations: Operations, mqtt_address: Callable[[], MqttAddress]) 
         "Groups": GroupRoutes(operations.groups).table(),
         "Ownership": OwnershipRoutes(operations.ownership).table(),
         "Access rules": AclRoutes(operations.acls).table(),
+        "Onboarding": OnboardingRoutes(operations.onboarding, mqtt_address).table(),
+        "Commands": CommandRoutes(operations.commands).table(),
     }
     for tag, routes in sections.items():
         for route in routes:

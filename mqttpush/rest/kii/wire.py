@@ -22,6 +22,7 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
 APP: Final = "/api/apps/{appID}"
+THING_IF_APP: Final = "/thing-if/apps/{appID}"
 JSON_TYPE: Final = "application/json"
 _BUCKET_ID: Final = re.compile(r"[a-zA-Z0-9_-]{2,64}")
 _OBJECT_ID: Final = re.compile(r"[a-zA-Z0-9_.-]{2,100}")
@@ -69,31 +70,38 @@ def scope_of(request: ApiRequest) -> ScopeReference:
 def credentials_of(request: ApiRequest) -> Credentials:
     """Who says he calls (spec kii 0.3); raises NotAuthenticated for a header that says nothing.
 
-    The app is the path's. App headers count only without a token, and must not name another app.
+    The app is the path's. App headers count only without a token, and must not name another app;
+    nor may the path name another one than the MQTT connection that carried the request.
     """
     app_id = request.parameters.get("appID", "")
+    known_app_id = request.connection_app_id
+    if known_app_id and app_id != known_app_id:
+        raise NotAuthenticated("the connection is of another app")
     authorization = request.headers.get("authorization", "").strip()
     if not authorization:
-        return _from_app_headers(request, app_id)
+        named_app_id = request.headers.get("x-kii-appid", app_id)
+        return _anonymous(request, app_id, named_app_id, request.headers.get("x-kii-appkey"))
     scheme, _, value = authorization.partition(" ")
     scheme, value = scheme.lower(), value.strip()
     if scheme == "bearer" and value:
-        return Credentials(app_id, token=value)
+        return Credentials(app_id, token=value, address=request.address)
     if scheme == "basic":
         named_app_id, _, app_key = _basic(value).partition(":")
-        return _anonymous(app_id, named_app_id, app_key)
+        return _anonymous(request, app_id, named_app_id, app_key)
     raise NotAuthenticated("the Authorization header is neither Bearer nor Basic")
 
 
-def _from_app_headers(request: ApiRequest, app_id: str) -> Credentials:
-    named_app_id = request.headers.get("x-kii-appid", app_id)
-    return _anonymous(app_id, named_app_id, request.headers.get("x-kii-appkey"))
-
-
-def _anonymous(app_id: str, named_app_id: str, app_key: str | None) -> Credentials:
+def _anonymous(
+    request: ApiRequest, app_id: str, named_app_id: str, app_key: str | None
+) -> Credentials:
     if app_id and named_app_id != app_id:
         raise NotAuthenticated("the credentials are of another app")
-    return Credentials(named_app_id, app_key=app_key)
+    return Credentials(
+        named_app_id,
+        app_key=app_key,
+        is_app_known=bool(request.connection_app_id),
+        address=request.address,
+    )
 
 
 def _basic(value: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import orjson
 
-from mqttpush.models import Command, CommandState, Json, Owner
+from mqttpush.models import NEVER_MS, Command, CommandState, Json, Owner
 from mqttpush.store.tables import Table
 
 
@@ -37,11 +37,13 @@ class SqliteCommands(Table):
 
     def update(self, command: Command) -> None:
         self._execute(
-            "UPDATE commands SET state = ?, results = ?, modified_ms = ? WHERE command_id = ?",
+            "UPDATE commands SET state = ?, results = ?, modified_ms = ?, deadline_ms = ?"
+            " WHERE command_id = ?",
             (
                 command.state.value,
                 orjson.dumps(command.results).decode(),
                 command.modified_ms,
+                command.deadline_ms,
                 command.command_id,
             ),
         )
@@ -64,10 +66,11 @@ class SqliteCommands(Table):
     def waiting_of(self, thing: Owner, now_ms: int) -> list[Command]:
         return self._select(
             "app_id = ? AND thing_id = ? AND state = 'SENDING' AND deadline_ms > ?"
-            " ORDER BY created_ms",
+            " AND deadline_ms < ? ORDER BY created_ms",
             thing.app_id,
             thing.id,
             now_ms,
+            NEVER_MS,
         )
 
     def overdue(self, now_ms: int, limit: int) -> list[Command]:
