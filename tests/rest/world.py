@@ -20,12 +20,13 @@ from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
 
 MARK = "only-for-the-owner"
-METHODS = ("get", "post", "put", "patch", "delete")
+METHODS = ("get", "head", "post", "put", "patch", "delete")
 SCOPES = ("", "/users/{userID}", "/groups/{groupID}", "/things/{thingID}")
 _APP = "/api/apps/{appID}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _MADE = re.compile(r"/\{(bucket|topic|group)ID\}$")  # a PUT of it makes it, so it must be new
 
+_BYTES = b"\x00" + MARK.encode()
 _MESSAGE = {"data": {"text": MARK}, "mqtt": {"enabled": True}}
 _BODIES: dict[str, Any] = {
     "UserRegistration": {"displayName": MARK},
@@ -95,6 +96,8 @@ class World:
     spare: Account
     spare_thing: Account
     values: dict[str, str] = field(default_factory=dict)
+    # Of each scope: one to send data to and commit, one to cancel.
+    uploads: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -134,6 +137,8 @@ class World:
         if name == "verb":
             return _verb(inside)
         if name == "uploadID":
+            return self.uploads[operation.scope]["cancelled" if "cancelled" in inside else "data"]
+        if name == "uploadID":
             return self._upload(operation)
         if operation.method == "PUT" and _MADE.search(inside):
             return unique("new") if inside.endswith(f"{{{name}}}") else self.values[name]
@@ -157,7 +162,8 @@ class World:
             return None, {}
         media_type = next(iter(described["content"]))
         if media_type == "*/*":
-            return b"\x00" + MARK.encode(), {"Content-Type": "application/octet-stream"}
+            part = {"Content-Range": f"bytes=0-{len(_BYTES) - 1}/{len(_BYTES)}"}
+            return _BYTES, {"Content-Type": "application/octet-stream", **part}
         reference = described["content"][media_type]["schema"].get("$ref", "")
         body = self._sample(operation, reference.rpartition("/")[2])
         return json.dumps(body).encode(), {"Content-Type": media_type}
@@ -166,7 +172,7 @@ class World:
         if name == "TokenRequest":
             app = self.api.app
             return {"client_id": app["clientID"], "client_secret": app["clientSecret"]}
-        body = dict(_BODIES[name])
+        body = dict(_BODIES.get(name, {}))
         if name == "ThingRegistration":
             body["_vendorThingID"] = unique("registered")
         elif name == "OwnershipRequest":
@@ -217,8 +223,14 @@ def make_world(server: Server, name: str) -> World:
         "owner": f"user:{world.spare.id}",
         "subject": f"UserID:{stranger.id}",
     }
-    for scope in ("", f"/users/{user.id}", "/groups/team", f"/things/{thing.id}"):
-        _fill_scope(world, scope)
+    for scope in SCOPES:
+        place = scope.format(**world.values)
+        _fill_scope(world, place)
+        uploads = f"{place}/buckets/bucket/objects/object/body/uploads"
+        world.uploads[scope] = {
+            purpose: ok("POST", uploads, token=world.admin.token, json={})["uploadID"]
+            for purpose in ("data", "cancelled")
+        }
     return world
 
 
@@ -227,6 +239,7 @@ def _fill_scope(world: World, scope: str) -> None:
     api, token = world.api, world.admin.token if not scope else world.user.token
     bucket, topic = f"{scope}/buckets/bucket", f"{scope}/topics/topic"
     api.ok("PUT", f"{bucket}/objects/object", token=token, json={"text": MARK})
+    api.ok("PUT", f"{bucket}/objects/object/body", token=token, content=_BYTES)
     api.ok("PUT", f"{bucket}/filters/filter", token=token, json=_BODIES["FilterBody"])
     api.ok("PUT", topic, token=token)
     friends = [

@@ -1,7 +1,7 @@
 // Shows /openapi.json. Every text of the document becomes a text node, never markup.
 "use strict";
 
-const METHODS = ["get", "post", "put", "patch", "delete"];
+const METHODS = ["get", "head", "post", "put", "patch", "delete"];
 let api;
 
 function element(name, className, ...children) {
