@@ -152,7 +152,7 @@ class StoreError(MqttPushError):
 
 
 class StoreUnavailable(StoreError):
-    """The store is away or too slow; nothing was changed."""
+    """The store is away or too slow; a write that was under way may still have been committed."""
 
     retryable = True
 

@@ -302,7 +302,10 @@ async def open_sqlite(
     _prepare_folder(path)
     writer = await _connect(path, is_reader=False)
     try:
-        await writer.run(migrate, writer.raw, path, migrations or known_migrations())
+        try:
+            await writer.run(migrate, writer.raw, path, migrations or known_migrations())
+        except sqlite3.Error as exc:
+            raise StoreUnavailable(path, f"its schema cannot be brought up to date: {exc}") from exc
         reader = None if path == MEMORY else await _connect(path, is_reader=True)
         try:
             store = SqliteStore(

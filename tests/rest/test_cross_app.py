@@ -51,6 +51,9 @@ BODIES: dict[str, dict[str, Any]] = {
     r"/ownership$": {"userID": "unknown"},
     r"/password$": {"oldPassword": "123456", "newPassword": "654321"},
     r"/status$": {"disabled": True},
+    r"/onboardings$": {"vendorThingID": "theirs", "thingPassword": "password"},
+    r"/commands$": {"actions": [{"turnPower": {"power": True}}]},
+    r"/action-results$": {"actionResults": [{"turnPower": {"succeeded": True}}]},
 }
 
 
@@ -89,6 +92,8 @@ def _make_nouns(api: Api, admin_token: str) -> dict[str, str]:
         "subject": f"UserID:{user.id}",
         "owner": f"user:{user.id}",
         "memberID": user.id,
+        "target": f"thing:{thing.id}",
+        "alias": "lamp",
     }
     scopes = ("", f"/users/{user.id}", f"/things/{thing.id}", f"/groups/{names['groupID']}")
     for scope in scopes:

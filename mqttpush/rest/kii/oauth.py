@@ -51,6 +51,8 @@ class OauthRoutes:
         wanted = parse(TokenRequest, _fields(request))
         credentials = credentials_of(request)
         expires_ms = wanted.expires_at if wanted.expires_at is not None else NEVER_MS
+        if wanted.grant_type == "refresh_token":
+            raise InvalidGrant("the app gives no refresh tokens; its access tokens do not expire")
         if wanted.username is not None and wanted.password is not None:
             grant = await self._principals.log_in(
                 credentials,

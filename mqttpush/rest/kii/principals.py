@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from mqttpush.rest.kii.wire import (
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
+_COUNTRY_OF_NUMBER: Final = re.compile(r"^[A-Z]{2}-")
 CUSTOM_FIELDS_LIMIT_BYTES: Final = 63 * 1024  # spec kii 12
 _FIXED_THING_FIELDS: Final = frozenset(
     {"_thingID", "_vendorThingID", "_password", "_created", "_disabled", "_accessToken"}
@@ -42,6 +44,7 @@ class UserRegistration(BaseModel):
     loginName: str | None = Field(None, pattern=r"^[a-zA-Z0-9_.-]{3,64}$")  # noqa: N815
     emailAddress: str | None = Field(None, pattern=r"^[^@\s:]+@[^@\s]+$", max_length=200)  # noqa: N815
     phoneNumber: str | None = Field(None, pattern=r"^[+0-9A-Z-]{3,40}$")  # noqa: N815
+    country: str | None = Field(None, pattern=r"^[A-Z]{2}$")
     password: str | None = Field(None, min_length=4, max_length=50)
 
 
@@ -245,13 +248,24 @@ def _thing(request: ApiRequest) -> Reference:
 
 
 def _draft(body: UserRegistration) -> UserDraft:
+    fields = dict(_custom_fields(body))
+    if body.country is not None:
+        fields["country"] = body.country
     return UserDraft(
         login_name=body.loginName,
         email_address=body.emailAddress,
-        phone_number=body.phoneNumber,
+        phone_number=_unique_number(body),
         password=body.password,
-        fields=_custom_fields(body),
+        fields=fields,
     )
+
+
+def _unique_number(body: UserRegistration) -> str | None:
+    """A local number is told apart by its country: `JP-90…`, as one logs in (spec kii 1.2)."""
+    number = body.phoneNumber
+    if number is None or number.startswith("+") or body.country is None:
+        return number
+    return f"{body.country}-{number}"
 
 
 def _custom_fields(body: BaseModel) -> Mapping[str, Any]:
@@ -265,7 +279,7 @@ def _user_fields(user: User) -> Json:
     named = {
         "loginName": user.login_name,
         "emailAddress": user.email_address,
-        "phoneNumber": user.phone_number,
+        "phoneNumber": _COUNTRY_OF_NUMBER.sub("", user.phone_number or "") or None,
     }
     return {**user.fields, **{name: value for name, value in named.items() if value is not None}}
 
