@@ -41,6 +41,9 @@ _BODIES: dict[str, Any] = {
     "GroupCreation": {"name": MARK},
     "GroupChange": {"name": MARK},
     "OwnershipRequest": {},
+    "OnboardingRequest": {"thingPassword": "123456"},
+    "CommandCreation": {"actions": [{"turnPower": {"power": True}}]},
+    "CommandResults": {"actionResults": [{"turnPower": {"succeeded": True}}]},
 }
 
 
@@ -175,6 +178,8 @@ class World:
         body = dict(_BODIES.get(name, {}))
         if name == "ThingRegistration":
             body["_vendorThingID"] = unique("registered")
+        elif name == "OnboardingRequest":
+            body["vendorThingID"] = unique("onboarded")
         elif name == "OwnershipRequest":
             body["userID"] = self.member.id
         elif name == "InstallationCreation":
@@ -210,12 +215,18 @@ def make_world(server: Server, name: str) -> World:
     body = {"deviceType": "MQTT", "installationRegistrationID": MARK}
     installation = ok("POST", "/installations", token=token, json=body)
     message = ok("POST", "/users/me/push/messages", token=token, json=_MESSAGE)
+    target = f"thing:{thing.id}"
+    commands = f"{server.url}/thing-if/apps/{api.app_id}/targets/{target}/commands"
+    command = ok("POST", commands, token=token, json=_BODIES["CommandCreation"])
     world.values = {
         "userID": user.id,
         "thingID": thing.id,
         "groupID": "team",
         "installationID": installation["installationID"],
         "messageID": message["pushMessageID"],
+        "target": target,
+        "commandID": command["commandID"],
+        "alias": "lamp",
         "bucketID": "bucket",
         "objectID": "object",
         "topicID": "topic",

@@ -16,13 +16,12 @@ from mqttpush.rest.kii.wire import (
     THING_IF_APP,
     AnyFields,
     credentials_of,
-    gives,
     no_content,
     takes,
     thing_reference,
 )
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 PAGE_SIZE: Final = 50
 _TTL_LIMIT_S: Final = 7 * 24 * 3600
@@ -64,22 +63,22 @@ class CommandRoutes:
         one = f"{base}/{{commandID}}"
         wanted = takes(CommandCreation, "CommandCreationRequest")
         results = takes(CommandResults, "CommandResultsUpdateRequest")
-        made, shown = gives(answers.CommandCreated), gives(answers.Command)
+        made, shown = Content(answers.CommandCreated), Content(answers.Command)
         states = f"{target}/states"
         yield Route("POST", base, self.create, "Command a thing", (201,), wanted, made)
         yield Route(
-            "GET", base, self.list_of, "Commands of a thing", answer=gives(answers.Commands)
+            "GET", base, self.list_of, "Commands of a thing", answer=Content(answers.Commands)
         )
         yield Route("GET", one, self.get, "Get a command", answer=shown)
         yield Route(
             "PUT", f"{one}/action-results", self.report, "Answer a command", (204,), results
         )
         yield Route("PUT", states, self.put_states, "Set a state", (204,), takes(AnyFields))
-        yield Route("GET", states, self.states, "Get a state", answer=gives(answers.AnyObject))
+        yield Route("GET", states, self.states, "Get a state", answer=Content(answers.AnyObject))
         trait = f"{states}/aliases/{{alias}}"
         yield Route("PUT", trait, self.put_state, "Set a trait's state", (204,), takes(AnyFields))
         yield Route(
-            "GET", trait, self.state, "Get a trait's state", answer=gives(answers.AnyObject)
+            "GET", trait, self.state, "Get a trait's state", answer=Content(answers.AnyObject)
         )
 
     async def create(self, request: ApiRequest) -> ApiResponse:

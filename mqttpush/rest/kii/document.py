@@ -27,6 +27,7 @@ _MEANING: Final = {
     " `limits.max_body_bytes`",
     416: "The body has no such range",
     429: "A limit is reached; `Retry-After` may say when to try again",
+    501: "The server does not do this",
     503: "The store is busy; try again",
 }
 
@@ -72,6 +73,9 @@ _PARAMETERS: Final = {
         "subscriberID", "ID of a user or thing, in any form such an ID has in a path"
     ),
     "messageID": _path("messageID", "The `pushMessageID` of the answer to sending"),
+    "target": _path("target", "`thing:{thingID}`", pattern="^([Tt]hing|THING):.+$"),
+    "commandID": _path("commandID", "ID of a command"),
+    "alias": _path("alias", "Name of a trait of the thing"),
     "owner": _path(
         "owner",
         "`user:{userID}` or `group:{groupID}`",

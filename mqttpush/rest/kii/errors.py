@@ -69,6 +69,7 @@ _OWN_CODES: Final = {
     "NOT_FOUND": (404, "NotFound"),
     "METHOD_NOT_ALLOWED": (405, "MethodNotAllowed"),
     "OPERATION_NOT_ALLOWED": (409, "OperationNotAllowed"),
+    "OPERATION_NOT_IMPLEMENTED": (501, "OperationNotImplemented"),
     "RANGE_NOT_SATISFIABLE": (416, "RangeNotSatisfiable"),
 }
 # Limits whose answer is not 429: (status, errorCode, exception).
@@ -125,6 +126,7 @@ def known_errors() -> dict[int, list[tuple[str, str]]]:
         413: [invalid[0], ("OBJECT_BODY_TOO_LARGE", "ObjectBodyTooLarge")],
         416: [("RANGE_NOT_SATISFIABLE", "RangeNotSatisfiable")],
         429: [("TOO_MANY_REQUESTS", "TooManyRequests")],
+        501: [("OPERATION_NOT_IMPLEMENTED", "OperationNotImplemented")],
         503: [(_UNAVAILABLE, "TemporaryUnavailable")],
     }
 

@@ -14,9 +14,9 @@ from mqttpush.operations.onboarding import Onboarded, Onboarding, OnboardingDraf
 from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.installations import MqttAddress, render_endpoint, ttl_of
 from mqttpush.rest.kii.ownership import owner_of
-from mqttpush.rest.kii.wire import THING_IF_APP, credentials_of, gives, takes
+from mqttpush.rest.kii.wire import THING_IF_APP, credentials_of, takes
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Content, Route
 
 BY_VENDOR_ID: Final = "OnboardingWithVendorThingIDByThing"
 BY_ID: Final = "OnboardingWithThingIDByThing"
@@ -51,7 +51,7 @@ class OnboardingRoutes:
     def table(self) -> Iterator[Route]:
         named = (BY_VENDOR_ID, BY_ID, BY_OWNER_WITH_VENDOR_ID, BY_OWNER_WITH_ID)
         wanted = takes(OnboardingRequest, *named)
-        path, answer = f"{THING_IF_APP}/onboardings", gives(answers.Onboarded)
+        path, answer = f"{THING_IF_APP}/onboardings", Content(answers.Onboarded)
         yield Route("POST", path, self.onboard, "Onboard a thing", (200, 429, 501), wanted, answer)
 
     async def onboard(self, request: ApiRequest) -> ApiResponse:

@@ -171,8 +171,8 @@ def takes(shape: Any, *names: str, others: tuple[str, ...] = ()) -> Content:
 
 
 def gives(shape: Any, *names: str) -> Content:
-    """An answer for documents, of one of these types."""
-    return Content(shape, tuple(map(kii_type, names)))
+    """An answer for documents, of one of these types, or plain JSON."""
+    return Content(shape, tuple(map(kii_type, names)) or (JSON_TYPE,))
 
 
 def is_kii_type(request: ApiRequest, *names: str) -> bool:
