@@ -2,8 +2,9 @@
 
 Owns the amqtt broker of this process and each connection's link to it. Knows no users, buckets or
 SQL. The one idea: amqtt sees no socket. Clients connect to our listeners, under all our bounds and
-our authentication; who uses an ordinary topic gets a link, a stream in memory that amqtt serves as
-it would a socket. Pushes take the native way, so they cost and behave the same on both engines.
+our authentication; who subscribes to an ordinary topic gets a link, a stream in memory that amqtt
+serves as it would a socket. Pushes take the native way, so they cost and behave the same on both
+engines.
 """
 
 from __future__ import annotations
@@ -31,13 +32,12 @@ from mqttpush.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
     Version,
-    Will,
 )
 
 logger = logging.getLogger(__name__)
 
 LISTENER = "default"
-# Longest wait for amqtt's own tasks at the end; it publishes wills and closes its sessions.
+# Longest wait for amqtt's own tasks at the end.
 STOP_TIMEOUT_S = 2.0
 
 
@@ -76,9 +76,11 @@ class AmqttEngine(Broker):
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self.general = GeneralBroker()
-        self.starting: asyncio.Task[None] | None = None
         self.links: set[asyncio.Task[None]] = set()
         self.numbers = count(1)
+        self.is_ready = asyncio.Event()
+        self._messages: asyncio.Queue[Publish] = asyncio.Queue()  # bounded by `publish`
+        self._task: asyncio.Task[None] | None = None
         self._retained_by_app: dict[str, set[str]] = {}
 
     def open(self, transport: Transport, address: str) -> Handle | None:
@@ -90,17 +92,17 @@ class AmqttEngine(Broker):
 
     def start(self) -> None:
         super().start()
-        self.starting = self._loop.create_task(self.general.start(), name="amqtt start")
+        self._task = self._loop.create_task(self._run(), name="amqtt")
 
     async def stop(self) -> None:
         await super().stop()
-        if self.starting is None:
+        if self._task is None:
             return
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await asyncio.gather(*self.links, return_exceptions=True)
-                await self.starting
-                await self.general.shutdown()
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
         except TimeoutError:
             logger.warning("amqtt did not stop in time")
         for link in self.links:
@@ -115,24 +117,48 @@ class AmqttEngine(Broker):
         assert isinstance(handle.connection, OrdinaryConnection)
         self._apply(handle, handle.connection.relay(packet))
 
-    def may_publish(self) -> bool:
-        """Is there room in amqtt's queue, which has no bound of its own?"""
-        if self.general.waiting_count < self._rules.settings.max_waiting_messages:
-            return True
-        self.metrics.limits_reached.add("mqtt.max_waiting_messages")
-        return False
+    def publish(self, app_id: str, message: Publish) -> ReasonCode | None:
+        """Spread a message, and keep it if it is to be retained; or say why not."""
+        waiting_count = self._messages.qsize() + self.general.waiting_count
+        if waiting_count >= self._rules.settings.max_waiting_messages:
+            self.metrics.limits_reached.add("mqtt.max_waiting_messages")
+            return ReasonCode.MESSAGE_RATE_TOO_HIGH
+        if message.is_retained and not self._may_retain(app_id, message):
+            self.metrics.limits_reached.add("mqtt.max_retained_messages")
+            return ReasonCode.QUOTA_EXCEEDED
+        self._messages.put_nowait(message)
+        return None
 
-    def may_retain(self, app_id: str, mqtt_topic: str, payload: bytes) -> bool:
-        """Count a retained message, or forget it: an empty one removes what was retained."""
+    def _may_retain(self, app_id: str, message: Publish) -> bool:
+        """Count what an app retains; an empty message removes what was retained."""
         topics = self._retained_by_app.setdefault(app_id, set())
-        if not payload:
-            topics.discard(mqtt_topic)
-        elif mqtt_topic not in topics:
+        if not message.payload:
+            topics.discard(message.mqtt_topic)
+        elif message.mqtt_topic not in topics:
             if len(topics) >= self._rules.settings.max_retained_messages:
-                self.metrics.limits_reached.add("mqtt.max_retained_messages")
                 return False
-            topics.add(mqtt_topic)
+            topics.add(message.mqtt_topic)
         return True
+
+    async def _run(self) -> None:
+        """amqtt's life; when it fails, ordinary topics fail alone."""
+        try:
+            await self.general.start()
+            self.is_ready.set()
+            try:
+                while True:
+                    await self._spread(await self._messages.get())
+            finally:
+                await self.general.shutdown()
+        except Exception:
+            logger.exception("amqtt failed: ordinary topics are not served any more")
+
+    async def _spread(self, message: Publish) -> None:
+        await self.general.internal_message_broadcast(message.mqtt_topic, message.payload)
+        if message.is_retained:
+            await self.general.retain_message(
+                None, message.mqtt_topic, message.payload, message.qos
+            )
 
     def _new_connection(self) -> Connection:
         return OrdinaryConnection(self._rules, self._clock())
@@ -154,18 +180,12 @@ class Link:
     def app_id(self) -> str:
         return self._handle.app_id
 
-    def open(self, will: Will | None) -> None:
-        """Connect to amqtt, under a name of this link's own: takeover is not amqtt's business."""
-        engine = self._engine
-        self._reader = asyncio.StreamReader()
-        client_id = f"link-{next(engine.numbers)}"
-        self.send(Connect(Version.V3_1_1, client_id, will=will))
-        task = asyncio.get_running_loop().create_task(self._run(), name=f"amqtt {client_id}")
-        engine.links.add(task)
-        task.add_done_callback(engine.links.discard)
+    def publish(self, message: Publish) -> ReasonCode | None:
+        return self._engine.publish(self.app_id, message)
 
     def send(self, packet: Packet) -> None:
-        assert self._reader is not None
+        if self._reader is None:
+            self._reader = self._connect()
         if isinstance(packet, Unsubscribe):
             self._leaving[packet.packet_id] = packet.topic_filters
         self._reader.feed_data(encode(Version.V3_1_1, packet))
@@ -174,12 +194,6 @@ class Link:
         self.is_closed = True
         if self._reader is not None:
             self._reader.feed_eof()
-
-    def may_publish(self) -> bool:
-        return self._engine.may_publish()
-
-    def may_retain(self, mqtt_topic: str, payload: bytes) -> bool:
-        return self._engine.may_retain(self.app_id, mqtt_topic, payload)
 
     def receive(self, data: bytes) -> None:
         """A whole packet from amqtt."""
@@ -190,16 +204,24 @@ class Link:
             self._engine.general.forget_unused(self._leaving.pop(packet.packet_id, ()))
         self._engine.relay(self._handle, packet)
 
-    async def _run(self) -> None:
+    def _connect(self) -> asyncio.StreamReader:
+        """Under a name of this link's own: takeover is not amqtt's business."""
+        engine = self._engine
+        reader = asyncio.StreamReader()
+        client_id = f"link-{next(engine.numbers)}"
+        reader.feed_data(encode(Version.V3_1_1, Connect(Version.V3_1_1, client_id)))
+        task = asyncio.get_running_loop().create_task(self._run(reader), name=f"amqtt {client_id}")
+        engine.links.add(task)
+        task.add_done_callback(engine.links.discard)
+        return reader
+
+    async def _run(self, reader: asyncio.StreamReader) -> None:
         """amqtt serves the link as long as the client stays."""
         engine = self._engine
-        assert self._reader is not None
-        assert engine.starting is not None
         try:
-            await asyncio.shield(engine.starting)
-            await engine.general.external_connected(
-                StreamReaderAdapter(self._reader), LinkWriter(self, self._handle.address), LISTENER
-            )
+            await engine.is_ready.wait()
+            writer = LinkWriter(self, self._handle.address)
+            await engine.general.external_connected(StreamReaderAdapter(reader), writer, LISTENER)
         except Exception:
             logger.exception("amqtt failed on a link")
         finally:

@@ -1,9 +1,10 @@
 """Ordinary topics: what the clients of one app say to each other, beside their private topics.
 
 Owns which topics are ordinary and whose they are, and what of one link passes to a general-purpose
-broker and back. Knows no socket and no broker: packets leave through an `Exchange` and come back
-through `relay`. The one idea: the private topic never leaves `connection.py`; only packets that
-name the app's own prefix pass, so no filter that broker knows can match a private topic.
+broker and back. Knows no socket and no broker: messages and subscriptions leave through an
+`Exchange`, packets come back through `relay`. The one idea: the private topic never leaves
+`connection.py`; only what stands below the app's own prefix passes, so no filter that broker knows
+can match a private topic.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from mqttpush.mqtt.connection import (
     SubscriptionChanged,
 )
 from mqttpush.mqtt.packets import (
-    NO_PROPERTIES,
     Connect,
     Disconnect,
     Packet,
@@ -41,6 +41,7 @@ from mqttpush.mqtt.packets import (
     Will,
 )
 
+DISCONNECT_WITH_WILL = 0x04  # v5 table 3-10
 # Each answers one PUBLISH of ours (others end the connection), so they are bounded without a rate.
 _ANSWERS = {PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP}
 
@@ -53,23 +54,15 @@ class Exchange(Protocol):
         """Whose ordinary topics the link may use; known once it is authenticated."""
         ...
 
-    def open(self, will: Will | None) -> None:
-        """Connect to the broker; only links that use ordinary topics do."""
+    def publish(self, message: Publish) -> ReasonCode | None:
+        """Hand a message over; or why not, and then it is not."""
         ...
 
-    def send(self, packet: Packet) -> None: ...
-
-    def close(self) -> None:
-        """Without a DISCONNECT before it, the broker publishes the will."""
+    def send(self, packet: Packet) -> None:
+        """A subscription or an acknowledgement; the first one connects the link to the broker."""
         ...
 
-    def may_publish(self) -> bool:
-        """Does the broker keep up?"""
-        ...
-
-    def may_retain(self, mqtt_topic: str, payload: bytes) -> bool:
-        """Is there room for it as the app's retained message of this topic? Counts it."""
-        ...
+    def close(self) -> None: ...
 
 
 class OrdinaryConnection(Connection):
@@ -78,24 +71,22 @@ class OrdinaryConnection(Connection):
     __slots__ = (
         "_due_replies",
         "_filters",
-        "_is_exchange_open",
         "_max_qos",
         "_pending",
         "_prefix",
-        "_relayed_ids",
+        "_will",
         "exchange",
     )
 
     def __init__(self, rules: Rules, now: float) -> None:
         super().__init__(rules, now)
         self.exchange: Exchange | None = None
-        self._is_exchange_open = False
         self._prefix = ""  # of the app's topics; empty: the link has none
         self._filters: set[str] = set()
         self._max_qos = 2
         # Codes of a SUBSCRIBE or UNSUBSCRIBE by packet identifier; None: the broker's to say.
         self._pending: dict[int, list[tuple[str, int | None]]] = {}
-        self._relayed_ids: set[int] = set()  # QoS 2 publishes the broker has not seen released
+        self._will: Will | None = None
         self._due_replies: dict[int, PacketType] = {}  # what the client must answer, by identifier
 
     def admit(
@@ -111,9 +102,7 @@ class OrdinaryConnection(Connection):
             self.client_id = client_id
             if not self._is_ordinary(will.topic):
                 return self.refuse(ReasonCode.NOT_AUTHORIZED, "not a topic of your app")
-            if will.is_retained and not self.exchange.may_retain(will.topic, will.payload):
-                return self.refuse(ReasonCode.QUOTA_EXCEEDED, "too many retained messages")
-            self._open_exchange(replace(will, properties=NO_PROPERTIES))
+            self._will = will
         return super().admit(
             client_id=client_id, mqtt_topic=mqtt_topic, is_onboarding=is_onboarding, now=now
         )
@@ -152,28 +141,24 @@ class OrdinaryConnection(Connection):
             super()._on_publish(packet, events)
             return
         self._check_publish(replace(packet, is_retained=False))
-        assert self.exchange is not None
-        if not self.exchange.may_publish():
-            raise ProtocolError("too many messages wait", ReasonCode.MESSAGE_RATE_TOO_HIGH)
-        if packet.is_retained and not self.exchange.may_retain(packet.mqtt_topic, packet.payload):
-            raise ProtocolError("too many retained messages", ReasonCode.QUOTA_EXCEEDED)
         if packet.qos == 2:
             assert packet.packet_id is not None
-            self._relayed_ids.add(packet.packet_id)
-            if len(self._relayed_ids) > self._rules.settings.max_inflight_publishes:
-                raise ProtocolError(
-                    "more QoS 2 publishes than Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
-                )
-        self._pass(replace(packet, properties=NO_PROPERTIES))
+            if not self._receive_qos_2(packet.packet_id, ReasonCode.SUCCESS):
+                return
+        assert self.exchange is not None
+        reason = self.exchange.publish(packet)
+        if reason is not None:
+            raise ProtocolError("no room for this message", reason)
+        if packet.qos == 1:
+            assert packet.packet_id is not None
+            self._send(PublishReply(PacketType.PUBACK, packet.packet_id))
 
     def _on_publish_reply(self, packet: PublishReply, events: list[ConnectionEvent]) -> None:
         kind, packet_id = packet.packet_type, packet.packet_id
-        if kind is PacketType.PUBREL and packet_id in self._relayed_ids:
-            self._relayed_ids.remove(packet_id)
-        elif kind is PacketType.PUBREL or self._due_replies.get(packet_id) is not kind:
+        if kind is PacketType.PUBREL or self._due_replies.get(packet_id) is not kind:
             super()._on_publish_reply(packet, events)
             return
-        elif kind is PacketType.PUBREC:
+        if kind is PacketType.PUBREC:
             self._due_replies[packet_id] = PacketType.PUBCOMP
         else:
             del self._due_replies[packet_id]
@@ -218,8 +203,8 @@ class OrdinaryConnection(Connection):
         self._pass(Unsubscribe(packet.packet_id, ordinary))
 
     def _on_disconnect(self, packet: Disconnect, events: list[ConnectionEvent]) -> None:
-        if self._is_exchange_open and packet.reason_code == ReasonCode.SUCCESS:
-            self._pass(Disconnect())  # v5 0x04: the client wants its will published
+        if packet.reason_code != DISCONNECT_WITH_WILL:
+            self._will = None  # [MQTT-3.14.4-3], v5 [MQTT-3.14.4-3]
         super()._on_disconnect(packet, events)
 
     # -- to the client --
@@ -276,14 +261,7 @@ class OrdinaryConnection(Connection):
 
     def _pass(self, packet: Packet) -> None:
         assert self.exchange is not None
-        if not self._is_exchange_open:
-            self._open_exchange(None)
         self.exchange.send(packet)
-
-    def _open_exchange(self, will: Will | None) -> None:
-        assert self.exchange is not None
-        self._is_exchange_open = True
-        self.exchange.open(will)
 
     def _declared(self, connect: Connect) -> Properties:
         declared = super()._declared(connect)
@@ -295,7 +273,12 @@ class OrdinaryConnection(Connection):
     def _close(self, reason: str) -> Sequence[ConnectionEvent]:
         events = super()._close(reason)
         exchange, self.exchange = self.exchange, None
-        if exchange is not None and self._is_exchange_open:
+        if exchange is not None:
+            will = self._will
+            if will is not None:
+                exchange.publish(
+                    Publish(will.topic, will.payload, will.qos, is_retained=will.is_retained)
+                )
             exchange.close()
         return events
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mqttpush.config import MqttSettings
 from mqttpush.mqtt.codec import encode
-from mqttpush.mqtt.connection import ConnectionEvent, ConnectReceived, Rules
+from mqttpush.mqtt.connection import ConnectionEvent, ConnectReceived, RequestReceived, Rules
 from mqttpush.mqtt.ordinary import OrdinaryConnection, matches
 from mqttpush.mqtt.packets import (
     ConnAck,
@@ -53,37 +53,36 @@ FOREIGN = (
 
 
 class FakeExchange:
-    """Keeps what passes; room and pace are the test's."""
+    """Keeps what passes; whether there is room is the test's."""
 
     app_id = "app-1"
 
     def __init__(self) -> None:
         self.sent: list[Packet] = []
-        self.wills: list[Will | None] = []
+        self.published: list[Publish] = []
         self.is_closed = False
-        self.has_room = True
-        self.keeps_up = True
+        self.refusal: ReasonCode | None = None
 
-    def open(self, will: Will | None) -> None:
-        self.wills.append(will)
+    def publish(self, message: Publish) -> ReasonCode | None:
+        assert not self.is_closed
+        if self.refusal is None:
+            self.published.append(message)
+        return self.refusal
 
     def send(self, packet: Packet) -> None:
-        assert self.wills, "sent before it was opened"
         assert not self.is_closed
         self.sent.append(packet)
 
     def close(self) -> None:
         self.is_closed = True
 
-    def may_publish(self) -> bool:
-        return self.keeps_up
-
-    def may_retain(self, mqtt_topic: str, payload: bytes) -> bool:
-        return self.has_room
-
     def take(self) -> list[Packet]:
         sent, self.sent = self.sent, []
         return sent
+
+    @property
+    def is_untouched(self) -> bool:
+        return not self.sent and not self.published
 
 
 class OrdinaryLink(Link):
@@ -145,14 +144,14 @@ def test_no_other_filter_passes(version: Version, topic_filter: str) -> None:
     link.send(subscribe(topic_filter))
     refused = ReasonCode.NOT_AUTHORIZED if version is Version.V5 else 0x80
     assert link.replies() == [SubAck(1, (refused,))]
-    assert link.exchange.wills == []
+    assert link.exchange.is_untouched
 
 
 @pytest.mark.parametrize("topic_filter", [f for f in FOREIGN if not {*f} & {*"+#"}])
 def test_no_publish_on_another_topic_passes(topic_filter: str) -> None:
     link = OrdinaryLink().opened()
     assert is_closed(link.send(Publish(topic_filter, b"x")))
-    assert link.exchange.wills == []
+    assert link.exchange.is_untouched
 
 
 def test_the_private_topic_is_granted_here_and_never_passes() -> None:
@@ -160,7 +159,7 @@ def test_the_private_topic_is_granted_here_and_never_passes() -> None:
     link.send(subscribe(TOPIC, 1, qos=2))
     assert link.replies() == [SubAck(1, (0,))]
     assert link.connection.is_subscribed
-    assert link.exchange.wills == []
+    assert link.exchange.is_untouched
     assert is_closed(link.send(Publish(TOPIC, b"x")))
 
 
@@ -194,31 +193,27 @@ def test_an_onboarding_connection_has_no_ordinary_topics() -> None:
     assert is_closed(link.send(Publish(f"{ROOT}a", b"")))
 
 
-def test_a_publish_passes_without_what_only_mqtt_5_knows() -> None:
-    link = OrdinaryLink(Version.V5).opened()
-    link.send(Publish(f"{ROOT}a", b"x", 1, 7, True, properties={Property.CONTENT_TYPE: "text"}))
-    assert link.exchange.take() == [Publish(f"{ROOT}a", b"x", 1, 7, True)]
-    assert link.relayed(PublishReply(PacketType.PUBACK, 7)) == [PublishReply(PacketType.PUBACK, 7)]
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_publish_passes_once_and_is_acknowledged(version: Version, qos: int) -> None:
+    link = OrdinaryLink(version).opened()
+    packet_id = 7 if qos else None
+    message = Publish(f"{ROOT}a", b"x", qos, packet_id, True)
+    link.send(message)
+    assert link.exchange.published == [message]
+    if qos == 1:
+        assert link.replies() == [PublishReply(PacketType.PUBACK, 7)]
+    elif qos == 2:
+        link.send(Publish(f"{ROOT}a", b"x", 2, 7, True, True), PublishReply(PacketType.PUBREL, 7))
+        kinds = (PacketType.PUBREC, PacketType.PUBREC, PacketType.PUBCOMP)
+        assert link.replies() == [PublishReply(kind, 7) for kind in kinds]
+        assert link.exchange.published == [message]
 
 
 def test_requests_are_still_taken_here() -> None:
     link = OrdinaryLink().opened()
-    link.send(Publish(f"p/{TOPIC}/x", b"x", 2, 7))
-    assert link.replies() == [PublishReply(PacketType.PUBREC, 7)]
-    link.send(PublishReply(PacketType.PUBREL, 7))
-    assert link.replies() == [PublishReply(PacketType.PUBCOMP, 7)]
-    assert link.exchange.wills == []
-
-
-def test_a_publish_at_qos_2_is_released_at_the_broker() -> None:
-    link = OrdinaryLink().opened()
-    link.send(Publish(f"{ROOT}a", b"x", 2, 7))
-    assert link.relayed(PublishReply(PacketType.PUBREC, 7)) == [PublishReply(PacketType.PUBREC, 7)]
-    link.send(PublishReply(PacketType.PUBREL, 7))
-    assert link.exchange.take()[1:] == [PublishReply(PacketType.PUBREL, 7)]
-    assert link.relayed(PublishReply(PacketType.PUBCOMP, 7)) == [
-        PublishReply(PacketType.PUBCOMP, 7)
-    ]
+    assert link.send(Publish(f"p/{TOPIC}/x", b"x")) == [RequestReceived(f"p/{TOPIC}/x", b"x")]
+    assert link.exchange.is_untouched
 
 
 def test_connack_no_longer_rules_out_wildcards_and_retained_messages() -> None:
@@ -255,14 +250,16 @@ def test_a_client_with_a_receive_maximum_is_granted_qos_0() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_will_on_an_ordinary_topic_is_left_with_the_broker(version: Version) -> None:
+def test_a_will_is_published_when_the_connection_is_lost(version: Version) -> None:
     link = OrdinaryLink(version)
-    will = Will(f"{ROOT}gone", b"x", 1)
-    link.with_will(will)
+    link.with_will(Will(f"{ROOT}gone", b"x", 1, True))
     [answer] = link.replies()
     assert isinstance(answer, ConnAck)
     assert answer.reason_code == 0
-    assert link.exchange.wills == [will]
+    assert link.exchange.is_untouched
+    link.connection.abandon()
+    assert link.exchange.published == [Publish(f"{ROOT}gone", b"x", 1, is_retained=True)]
+    assert link.exchange.is_closed
 
 
 @pytest.mark.parametrize("topic", ["another-private-topic", TOPIC, "apps/app-2/x"])
@@ -273,22 +270,20 @@ def test_a_will_on_another_topic_is_refused(version: Version, topic: str) -> Non
     [answer] = link.replies()
     assert isinstance(answer, ConnAck)
     assert answer.reason_code == (ReasonCode.NOT_AUTHORIZED if version is Version.V5 else 5)
-    assert link.exchange.wills == []
+    assert link.exchange.is_untouched
 
 
-def test_a_disconnect_passes_so_that_the_will_is_dropped() -> None:
-    link = OrdinaryLink()
+@pytest.mark.parametrize(
+    ("version", "reason", "is_published"),
+    [(Version.V3_1_1, 0, False), (Version.V5, 0, False), (Version.V5, 0x04, True)],
+)
+def test_a_disconnect_drops_the_will_unless_it_asks_for_it(
+    version: Version, reason: int, is_published: bool
+) -> None:
+    link = OrdinaryLink(version)
     link.with_will(Will(f"{ROOT}gone", b"x"))
-    link.send(Disconnect())
-    assert link.exchange.take() == [Disconnect()]
-    assert link.exchange.is_closed
-
-
-def test_a_disconnect_that_asks_for_the_will_does_not_pass() -> None:
-    link = OrdinaryLink(Version.V5)
-    link.with_will(Will(f"{ROOT}gone", b"x"))
-    link.send(Disconnect(0x04))
-    assert link.exchange.take() == []
+    link.send(Disconnect(reason))
+    assert bool(link.exchange.published) is is_published
     assert link.exchange.is_closed
 
 
@@ -364,22 +359,13 @@ def test_unreleased_publishes_are_bounded() -> None:
     assert [is_closed(events) for events in results] == [False, False, True]
 
 
-def test_a_publish_beyond_the_room_for_retained_messages_ends_the_connection() -> None:
+def test_a_publish_there_is_no_room_for_ends_the_connection() -> None:
     link = OrdinaryLink(Version.V5).opened()
-    link.exchange.has_room = False
-    assert is_closed(link.send(Publish(f"{ROOT}a", b"x", is_retained=True)))
+    link.exchange.refusal = ReasonCode.QUOTA_EXCEEDED
+    assert is_closed(link.send(Publish(f"{ROOT}a", b"x", 1, 7, is_retained=True)))
     [answer] = link.replies()
     assert isinstance(answer, Disconnect)
     assert answer.reason_code == ReasonCode.QUOTA_EXCEEDED
-
-
-def test_a_publish_while_the_broker_does_not_keep_up_ends_the_connection() -> None:
-    link = OrdinaryLink(Version.V5).opened()
-    link.exchange.keeps_up = False
-    assert is_closed(link.send(Publish(f"{ROOT}a", b"x")))
-    [answer] = link.replies()
-    assert isinstance(answer, Disconnect)
-    assert answer.reason_code == ReasonCode.MESSAGE_RATE_TOO_HIGH
 
 
 # -- properties --
@@ -400,9 +386,7 @@ def test_whatever_is_asked_only_the_own_app_passes(asked: list[str], said: list[
     for mqtt_topic in said:
         again = OrdinaryLink().opened()
         again.send(Publish(mqtt_topic, b"x"))
-        for packet in again.exchange.take():
-            assert isinstance(packet, Publish)
-            assert packet.mqtt_topic.startswith(ROOT)
+        assert all(message.mqtt_topic.startswith(ROOT) for message in again.exchange.published)
 
 
 @given(st.sampled_from(VERSIONS), st.lists(versioned_packets(), max_size=12))

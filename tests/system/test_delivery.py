@@ -1,15 +1,41 @@
-"""What is written over REST arrives on the private MQTT topic of whoever subscribed, once."""
+"""What is written over REST arrives on the private MQTT topic of whoever subscribed, once.
+
+All of it on each engine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from tests.support.device import Device
 from tests.support.rest import Account, Api, unique
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="module", params=["native", "amqtt"])
+def api(
+    request: pytest.FixtureRequest, api: Api, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    """An app on a server of this engine; the shared server is a native one."""
+    if request.param == "native":
+        yield api
+        return
+    server = Server(tmp_path_factory.mktemp("amqtt"), {"MQTT__ENGINE": "amqtt"})
+    try:
+        with closing(Api(server.url, server.create_app("tests"))) as own:
+            yield own
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def admin_token(api: Api) -> str:
+    return api.admin_token()
 
 
 def write_create(api: Api, token: str, bucket: str) -> str:
