@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -126,7 +127,15 @@ class Application:
 
     async def _dispatch(self, request: ApiRequest, path: str) -> ApiResponse:
         found = self._find(request, path)
-        return found if isinstance(found, ApiResponse) else await found.handler(request)
+        if isinstance(found, ApiResponse):
+            return found
+        if found.is_streamed:
+            raise _ONLY_HTTP
+        response = await found.handler(request)
+        if response.file is not None:
+            response.file.close()
+            raise _ONLY_HTTP
+        return response
 
     def _find(self, request: ApiRequest, path: str) -> Route | ApiResponse:
         """The route of the request, which gets its parameters, or what there is instead."""
@@ -212,6 +221,9 @@ class Application:
 
 _NO_SUCH_PATH: Final = InvalidRequest("there is no such path", code="NOT_FOUND")
 _NO_SUCH_METHOD: Final = InvalidRequest("this path has no such method", code="METHOD_NOT_ALLOWED")
+_ONLY_HTTP: Final = InvalidRequest(
+    "bodies of objects come and go over HTTP only", code="OPERATION_NOT_IMPLEMENTED"
+)
 _TOO_LARGE: Final = InvalidRequest("the body is too large (http.max_body_bytes)")
 
 
@@ -237,6 +249,8 @@ def _to_http(response: ApiResponse) -> Response:
     }
     if "allow" in headers:
         headers.update(_PREFLIGHT_HEADERS)
+    if response.status == HTTPStatus.REQUEST_TIMEOUT:
+        headers["connection"] = "close"  # the rest of the request would be waited for
     if response.file is not None:
         return FileAnswer(response.file, {"content-type": response.content_type, **headers})
     if response.body is None:
