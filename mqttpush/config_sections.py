@@ -342,6 +342,13 @@ class StoreSettings(Section):
     commit_timeout_s: float = Field(
         10.0, gt=0, le=300, description="longest wait for a commit, seconds", examples=[10.0]
     )
+    query_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=300,
+        description="longest time one query may take, seconds; then it is answered 503",
+        examples=[5.0],
+    )
     max_queued_writes: int = Field(
         10_000, ge=1, description="writes waiting for a commit; more are answered 503"
     )

@@ -6,14 +6,18 @@ and no principal. Types are strict: the number 1 is not the text "1", and neithe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mqttpush.errors import InvalidRequest
 
-CLAUSE_LIMIT: Final = 100  # conditions of one query; SQLite's expression depth is 1,000
+# Conditions of one query, each value of `in` counted: SQLite takes an expression 1,000 deep.
+CLAUSE_LIMIT: Final = 400
 VALUE_LIMIT: Final = 200  # values of one `in`
-FIELD_LENGTH_LIMIT: Final = 200
+INTEGER_END: Final = 2**63  # SQLite's integers end before it
+# No quote and no control character: the name is quoted in a JSON path.
+_FIELD: Final = re.compile(r'[^"\\\x00-\x1f\x7f]{1,200}')
 
 # Fields the server keeps, as SQL over the row of `objects`, with the JSON type they have.
 _SYSTEM_FIELDS: Final = {
@@ -52,9 +56,7 @@ class ClauseSql:
 
     def condition(self, clause: object) -> str:
         """SQL for `clause`; raises InvalidRequest naming what is wrong with it."""
-        self._count += 1
-        if self._count > CLAUSE_LIMIT:
-            raise InvalidRequest(f"has more than {CLAUSE_LIMIT} conditions", field="clause")
+        self._count_conditions(1)
         if not isinstance(clause, dict):
             raise InvalidRequest("must be an object", field="clause")
         build = self._by_type.get(str(clause.get("type")))
@@ -68,6 +70,11 @@ class ClauseSql:
         value, _ = self._field({"field": field}, "orderBy")
         return value
 
+    def _count_conditions(self, count: int) -> None:
+        self._count += count
+        if self._count > CLAUSE_LIMIT:
+            raise InvalidRequest(f"has more than {CLAUSE_LIMIT} conditions", field="clause")
+
     def _all(self, _: Mapping[str, Any]) -> str:
         return "1"
 
@@ -78,6 +85,7 @@ class ClauseSql:
         values = clause.get("values")
         if not isinstance(values, list) or not 1 <= len(values) <= VALUE_LIMIT:
             raise InvalidRequest(f"values must be 1 to {VALUE_LIMIT}", field="clause")
+        self._count_conditions(len(values) - 1)
         return "(" + " OR ".join(self._equals(clause, value) for value in values) + ")"
 
     def _equals(self, clause: Mapping[str, Any], value: object) -> str:
@@ -106,6 +114,8 @@ class ClauseSql:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InvalidRequest("a value must be a text, number or boolean", field="clause")
         types = "('text')" if isinstance(value, str) else "('integer', 'real')"
+        if isinstance(value, int) and not -INTEGER_END <= value < INTEGER_END:
+            value = float(value)  # as SQLite reads such a number from the object
         # Parameters stand in the text's order: the type's path, the value's path, the value.
         type_ = self._type(clause)
         extracted = self._value(clause)
@@ -141,7 +151,7 @@ class ClauseSql:
     def _field(self, clause: Mapping[str, Any], name: str = "clause") -> tuple[str, str]:
         """(SQL of the value, SQL of the type) with one parameter, the path, for either."""
         field = clause.get("field")
-        if not isinstance(field, str) or not 1 <= len(field) <= FIELD_LENGTH_LIMIT or '"' in field:
+        if not isinstance(field, str) or not _FIELD.fullmatch(field):
             raise InvalidRequest(f"{field!r} is not a field", field=name)
         if field in _SYSTEM_FIELDS:
             value, type_ = _SYSTEM_FIELDS[field]

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Final, ParamSpec
 
@@ -44,6 +46,8 @@ DSN_PREFIX: Final = "sqlite:///"
 MEMORY: Final = ":memory:"
 # Two connections and the command line share the file; a writer waits this long for the lock.
 BUSY_TIMEOUT_S: Final = 5.0
+# About 1 ms of work between two looks at the clock.
+PROGRESS_EVERY_INSTRUCTIONS: Final = 50_000
 # More than the distinct statements of `tables/`, so each is parsed once.
 CACHED_STATEMENTS: Final = 256
 
@@ -127,6 +131,7 @@ class _Lane:
         self._wake = asyncio.Event()
         self._is_stalled = False
         self._is_closing = False
+        self._unit_deadline = inf
 
     @property
     def pending_count(self) -> int:
@@ -211,16 +216,42 @@ class _Lane:
             raise
         return _Batch(outcomes, transaction.emitted.copy())
 
+    def interrupt_long_units(self) -> None:
+        """A unit that reads for longer than `store.query_timeout_s` is broken off.
+
+        A stranger may query what everybody may read: one slow sort must not hold up the others.
+        """
+
+        def is_overdue() -> bool:
+            return time.monotonic() > self._unit_deadline
+
+        self._connection.raw.set_progress_handler(is_overdue, PROGRESS_EVERY_INSTRUCTIONS)
+
+    @staticmethod
+    def _explained(error: sqlite3.OperationalError) -> Exception:
+        """What a unit's caller is told; raises the error if the whole batch is in doubt.
+
+        A statement SQLite will not run, or was told to stop, is the unit's own affair; a full disk,
+        an I/O error or a lock is everybody's.
+        """
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return LimitReached("store.query_timeout_s", retry_after_s=1)
+        if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG):
+            return StoreUnavailable("sqlite", str(error))
+        raise error
+
     def _run_unit(self, unit: Unit) -> _Outcome:
         connection = self._connection.raw
         emitted = self._transaction.emitted
         emitted_count = len(emitted)
         connection.execute("SAVEPOINT unit")
+        self._unit_deadline = time.monotonic() + self._settings.query_timeout_s
         try:
             result = unit(self._transaction)
-        except sqlite3.OperationalError:
-            raise  # disk full, I/O error, lock: the whole batch is in doubt
         except Exception as exc:  # handed to the unit's caller
+            if isinstance(exc, sqlite3.OperationalError):
+                exc = self._explained(exc)
             connection.execute("ROLLBACK TO unit")
             connection.execute("RELEASE unit")
             del emitted[emitted_count:]
@@ -258,6 +289,10 @@ class SqliteStore:
 
     async def read(self, unit: Callable[[Transaction], Result]) -> Result:
         return await self._reads.submit(unit)
+
+    def interrupt_long_reads(self) -> None:
+        """To be called in the reader's thread, before the first read."""
+        self._reads.interrupt_long_units()
 
     async def check(self) -> None:
         await self.write(lambda tx: None)
@@ -315,6 +350,8 @@ async def open_sqlite(
                 metrics=metrics,
                 on_commit=on_commit,
             )
+            if reader:
+                await reader.run(store.interrupt_long_reads)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(store.run(), name="store")
                 try:

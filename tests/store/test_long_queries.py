@@ -1,0 +1,47 @@
+"""A query that takes too long is broken off alone; one that is too complex is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from mqttpush.errors import InvalidRequest, LimitReached
+from mqttpush.models import App, Object, ObjectQuery, Scope, SourceKind
+from mqttpush.store import Transaction
+from tests.support.loop import in_loop
+from tests.support.stores import opened
+
+ALL = {"type": "all"}
+
+
+def fill(tx: Transaction) -> int:
+    tx.apps.insert(App("app-1", "name", "key", "client", b"hash", 1))
+    bucket = tx.sources.insert(SourceKind.BUCKET, Scope("app-1"), "bucket", "user:anna", 1)
+    for number in range(3000):
+        item = Object(f"o{number}", 1, 1, 1, "user:anna", "application/json", '{"n": 1}')
+        assert tx.objects.insert(bucket.key, item)
+    return bucket.key
+
+
+@in_loop
+async def test_a_query_that_takes_too_long_is_broken_off_alone(
+    file_dsn: str,
+) -> None:
+    async with opened(file_dsn, query_timeout_s=0.001) as store:
+        key = await store.store.write(fill)
+        slow = ObjectQuery(ALL, 10, order_by="n")
+        with pytest.raises(LimitReached) as caught:
+            await store.store.read(lambda tx: [tx.objects.query(key, slow) for _ in range(1000)])
+        assert caught.value.limit == "store.query_timeout_s"
+        quick = ObjectQuery(ALL, 1)
+        assert len(await store.store.read(lambda tx: tx.objects.query(key, quick))) == 1
+
+
+@in_loop
+async def test_a_query_of_too_many_values_is_refused_and_nothing_else() -> None:
+    async with opened() as store:
+        key = await store.store.write(fill)
+        many = {"type": "in", "field": "n", "values": list(range(150))}
+        clause = {"type": "and", "clauses": [many, many, many]}
+        with pytest.raises(InvalidRequest, match="conditions"):
+            await store.store.read(lambda tx: tx.objects.count(key, clause))
+        assert await store.store.read(lambda tx: tx.objects.count(key, ALL)) == 3000
