@@ -7,7 +7,6 @@ four scopes. Knows no verb.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -107,7 +106,7 @@ def _anonymous(
 def _basic(value: str) -> str:
     try:
         return base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as exc:
+    except ValueError as exc:
         raise NotAuthenticated("the Basic credentials are not base64 of ID:KEY") from exc
 
 
