@@ -18,7 +18,7 @@ from tests.rest.world import MARK, SCOPES, Operation, World, make_world, read_op
 from tests.support.rest import Account
 from tests.support.server import Server
 
-OWNED = re.compile(r"/(users|things|groups|installations)/\{")
+OWNED = re.compile(r"/(users|things|groups|installations|targets)/\{")
 # What a known principal may do though the place is another's.
 OPEN = {
     # Whether a topic exists is for every authenticated principal to know (spec kii 6.1) ...

@@ -22,7 +22,7 @@ from tests.support.server import Server
 MARK = "only-for-the-owner"
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 SCOPES = ("", "/users/{userID}", "/groups/{groupID}", "/things/{thingID}")
-_APP = "/api/apps/{appID}"
+_APP = re.compile(r"/(api|thing-if)/apps/\{appID\}")
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _MADE = re.compile(r"/\{(bucket|topic|group)ID\}$")  # a PUT of it makes it, so it must be new
 
@@ -62,11 +62,11 @@ class Operation:
     @property
     def inside(self) -> str:
         """The path below the app; the whole path of a route outside of any app."""
-        return self.path.removeprefix(_APP)
+        return _APP.sub("", self.path)
 
     @property
     def is_of_app(self) -> bool:
-        return self.path.startswith(_APP)
+        return _APP.match(self.path) is not None
 
     @property
     def scope(self) -> str:
