@@ -201,6 +201,7 @@ class Server:
             respond=self.broker.respond,
             base_url=lambda: self._settings.http.public_url or str(self.addresses().get("http")),
             max_body_bytes=lambda: self._settings.http.max_body_bytes,
+            max_json_depth=lambda: self._settings.http.max_json_depth,
         )
 
     async def start(self) -> None:

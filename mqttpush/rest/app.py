@@ -106,7 +106,7 @@ class Application:
         if isinstance(error, LimitReached):
             self._metrics.limits_reached.add(error.limit)
         response = self._render_error(error)
-        if error is _TOO_LARGE:
+        if error is TOO_LARGE:
             response.status = 413
         return response
 
@@ -200,7 +200,7 @@ class Application:
             size_bytes += len(chunk)
             if size_bytes > self._settings.max_body_bytes:
                 self._metrics.limits_reached.add("http.max_body_bytes")
-                raise _TOO_LARGE
+                raise TOO_LARGE
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -224,7 +224,7 @@ _NO_SUCH_METHOD: Final = InvalidRequest("this path has no such method", code="ME
 _ONLY_HTTP: Final = InvalidRequest(
     "bodies of objects come and go over HTTP only", code="OPERATION_NOT_IMPLEMENTED"
 )
-_TOO_LARGE: Final = InvalidRequest("the body is too large (http.max_body_bytes)")
+TOO_LARGE: Final = InvalidRequest("the body is too large (http.max_body_bytes)")
 
 
 def _authority(request: Request) -> str:

@@ -10,23 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError, NotAuthorized
-from mqttpush.rest.app import Application
+from mqttpush.rest.app import TOO_LARGE, Application
 from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
 
 Connection = Any  # whatever tells one connection from another, opaque here
 
 # A thing asks one thing at a time; a few more may be under way while an answer travels.
 QUEUE_LIMIT_REQUESTS: Final = 16
+ONBOARDING_QUEUE_LIMIT_REQUESTS: Final = 2
 CONNECTIONS_LIMIT: Final = 5000
 HEAD_LIMIT_BYTES: Final = 16_384
 REQUEST_ID_LIMIT: Final = 256
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
-_ONBOARDING: Final = "onboardings"
+# The server's own pages (metrics, documents) are none of a device's business.
+_FOLDERS: Final = ("/api/apps/", "/thing-if/apps/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +54,21 @@ class RequestTopics:
         respond: Callable[[Connection, str, bytes], object],
         base_url: Callable[[], str],
         max_body_bytes: Callable[[], int],
+        max_json_depth: Callable[[], int],
     ) -> None:
         self._application = application
         self._respond = respond
         self._base_url = base_url
         self._max_body_bytes = max_body_bytes
+        self._max_json_depth = max_json_depth
         self._waiting: dict[Connection, deque[MqttRequest]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def receive(self, request: MqttRequest) -> None:
         """Take a request; it is answered later on its own topic."""
         waiting = self._waiting.get(request.connection)
-        if waiting is not None and len(waiting) < QUEUE_LIMIT_REQUESTS:
+        limit = ONBOARDING_QUEUE_LIMIT_REQUESTS if request.is_onboarding else QUEUE_LIMIT_REQUESTS
+        if waiting is not None and len(waiting) < limit:
             waiting.append(request)
         elif waiting is None and len(self._waiting) < CONNECTIONS_LIMIT:
             self._waiting[request.connection] = deque([request])
@@ -94,33 +99,41 @@ class RequestTopics:
     async def _answer(self, request: MqttRequest) -> None:
         request_id = ""
         try:
-            request_id, api_request, path = self._parse(request)
+            method, headers, body = parse_frame(request.payload)
+            request_id = headers.get("x-kii-requestid", "")
+            if len(request_id) > REQUEST_ID_LIMIT:
+                request_id, problem = "", f"may have {REQUEST_ID_LIMIT} characters"
+                raise InvalidRequest(problem, field="X-Kii-RequestID")
+            path, query = _path_of(request)
+            self._check(request, method, path, body)
+            api_request = ApiRequest(
+                method,
+                {},
+                dict(parse_qsl(query, keep_blank_values=True)),
+                headers,
+                body,
+                self._base_url(),
+                self._max_json_depth(),
+                address=request.address,
+                connection_app_id=request.app_id,
+            )
             answer = await self._application.answer(api_request, path)
+            if method == "HEAD":
+                answer = replace(answer, body=None)
         except MqttPushError as exc:
             answer = self._application.error(exc)
         self._send(request, answer, request_id)
 
-    def _parse(self, request: MqttRequest) -> tuple[str, ApiRequest, str]:
-        path, query = _path_of(request)
-        method, headers, body = parse_frame(request.payload)
+    def _check(self, request: MqttRequest, method: str, path: str, body: bytes) -> None:
+        """Raises what is wrong with a request before its route is looked for."""
+        if not path.startswith(_FOLDERS):
+            raise InvalidRequest("there is no such path", code="NOT_FOUND")
         if len(body) > self._max_body_bytes():
-            raise InvalidRequest("the body is too large (http.max_body_bytes)")
-        request_id = headers.get("x-kii-requestid", "")
-        if len(request_id) > REQUEST_ID_LIMIT:
-            raise InvalidRequest(f"may have {REQUEST_ID_LIMIT} characters", field="X-Kii-RequestID")
-        if request.is_onboarding and not path.rstrip("/").endswith(f"/{_ONBOARDING}"):
-            raise NotAuthorized("do anything but onboard on this connection")
-        api_request = ApiRequest(
-            method,
-            {},
-            dict(parse_qsl(query)),
-            headers,
-            body,
-            self._base_url(),
-            address=request.address,
-            connection_app_id=request.app_id,
-        )
-        return request_id, api_request, path
+            raise TOO_LARGE
+        if request.is_onboarding:
+            onboardings = f"/thing-if/apps/{request.app_id}/onboardings"
+            if method != "POST" or path.rstrip("/") != onboardings:
+                raise NotAuthorized("do anything but onboard on this connection")
 
     def _send(self, request: MqttRequest, answer: ApiResponse, request_id: str) -> None:
         payload = render_frame(answer, request_id)
@@ -146,7 +159,7 @@ def parse_frame(payload: bytes) -> tuple[str, dict[str, str], bytes]:
     headers: dict[str, str] = {}
     for line in filter(None, (line.strip() for line in lines[1:])):
         name, colon, value = line.partition(":")
-        if not colon or not name.strip():
+        if not colon or not name.strip() or not line.isprintable():
             raise InvalidRequest("a header line must be Name: value")
         headers[name.strip().lower()] = value.strip()
     return method, headers, body.strip(b"\r\n\0 ")
