@@ -186,14 +186,14 @@ class Commands:
                     await self._wake.wait()
             self._wake.clear()
             try:
-                while self._online:
-                    count = min(len(self._online), BATCH)
-                    things = [self._online.popleft() for _ in range(count)]
-                    await self._context.store.write(partial(self._hand_over, things=things))
                 while self._routed:
                     count = min(len(self._routed), BATCH)
                     batch = [self._routed.popleft() for _ in range(count)]
                     await self._context.store.write(partial(self._record, batch=batch))
+                while self._online:
+                    count = min(len(self._online), BATCH)
+                    things = [self._online.popleft() for _ in range(count)]
+                    await self._context.store.write(partial(self._hand_over, things=things))
                 while await self._context.store.write(self._fail_overdue) == BATCH:
                     pass
             except MqttPushError as exc:
