@@ -218,9 +218,16 @@ def test_bodies_come_and_go_over_http_only(item: Item, method: str) -> None:
     client.username_pw_set(endpoint["username"], endpoint["password"])
     request = f"{method}\r\nAuthorization: Bearer {item.account.token}\r\n\r\nnew"
     path = f"p/{topic}/api/apps/{item.api.app_id}{item.path}/body"
-    client.on_connect = lambda *_: client.subscribe(topic)
-    client.on_subscribe = lambda *_: client.publish(path, request)
-    client.on_message = lambda _client, _data, message: answers.put(message.payload)
+
+    def on_connect(client: paho.Client, *_: object) -> None:
+        client.subscribe(topic)
+
+    def on_subscribe(client: paho.Client, *_: object) -> None:
+        client.publish(path, request)
+
+    client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
+    client.on_message = lambda _client, _data, message: answers.put(bytes(message.payload))
     client.connect(endpoint["host"], endpoint["portTCP"])
     client.loop_start()
     answer = answers.get(timeout=TIMEOUT_S)
