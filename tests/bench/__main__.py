@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 from rich.console import Console
@@ -26,12 +26,13 @@ LEAST_WIDTH = 110
 
 @dataclass(frozen=True)
 class Plan:
-    """How often, how large, and how patiently."""
+    """How often, how large, how patiently; and what went wrong on the way."""
 
     runs: int
     scale: Scale
     quiet_s: float
     console: Console
+    failures: list[str] = field(default_factory=list)
 
 
 def run_case(case: Case, contestants: Sequence[type[Server]], plan: Plan) -> list[results.Result]:
@@ -44,8 +45,12 @@ def run_case(case: Case, contestants: Sequence[type[Server]], plan: Plan) -> lis
             with plan.console.status(f"{case.name}: {name}, run {run + 1} of {plan.runs}"):
                 measure.wait_for_quiet(plan.quiet_s)
                 disturbance = measure.Disturbance()
-                with LoadGen() as loadgen, contestant(loadgen) as server:
-                    measured = case.measure(server, plan.scale)
+                try:
+                    with LoadGen() as loadgen, contestant(loadgen) as server:
+                        measured = case.measure(server, plan.scale)
+                except (ServerError, ToolError) as exc:
+                    plan.failures.append(f"{case.name}: {exc}")
+                    continue
             others_cores[name] = max(disturbance.cores(), others_cores.get(name, 0.0))
             for metric, samples in measured.items():
                 collected.setdefault((metric, name), []).append(samples)
@@ -68,22 +73,17 @@ def run_case(case: Case, contestants: Sequence[type[Server]], plan: Plan) -> lis
 def run_all(names: Sequence[str], plan: Plan, *, compare: bool, is_recorded: bool) -> int:
     """Measure, record and print; the exit code."""
     found: list[results.Result] = []
-    failures = []
     for case in (BY_NAME[name] for name in names):
         contestants = case.servers + (case.compared if compare else ())
-        try:
-            new = run_case(case, contestants, plan)
-        except (ServerError, ToolError) as exc:
-            failures.append(f"{case.name}: {exc}")
-            continue
+        new = run_case(case, contestants, plan)
         found += new
         if is_recorded:
             results.record(new, is_quick=plan.scale.is_quick)
     plan.console.print(results.table(found))
-    for failure in failures:
+    for failure in plan.failures:
         plan.console.print(failure, style="red", markup=False)
     is_met = all(met for result in found for _, met in results.verdicts(result, found))
-    return 2 if failures else 0 if is_met else 1
+    return 2 if plan.failures else 0 if is_met else 1
 
 
 def list_cases(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -82,11 +82,13 @@ def verdicts(result: Result, results: Iterable[Result]) -> list[tuple[str, bool]
 def table(results: Sequence[Result]) -> Table:
     """What `scripts/bench` prints."""
     made = Table(title=f"{measure.cpu_model()}, Python {platform.python_version()}")
-    disturbed = {
-        f"{r.case} ({r.others_cores:.1f})" for r in results if r.others_cores > measure.QUIET_CORES
-    }
+    disturbed: dict[str, float] = {}
+    for result in results:
+        if result.others_cores > measure.QUIET_CORES:
+            disturbed[result.case] = max(result.others_cores, disturbed.get(result.case, 0.0))
     if disturbed:
-        made.caption = f"others used the machine meanwhile, cores: {', '.join(sorted(disturbed))}"
+        cores = ", ".join(f"{case} {count:.1f}" for case, count in disturbed.items())
+        made.caption = f"others used the machine meanwhile, cores: {cores}"
     for heading in ("case", "metric", "server"):
         made.add_column(heading, no_wrap=True)
     for heading in ("median", "p99", "unit"):
