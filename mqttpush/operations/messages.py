@@ -173,8 +173,10 @@ class Messages:
     async def _forget_old(self) -> None:
         oldest_ms = self._context.now_ms() - self._context.limits.message_retention_s * 1000
         while await self._context.store.write(
-            lambda tx: tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
-            + tx.commands.delete_older(oldest_ms, CLEANING_BATCH)
+            lambda tx: (
+                tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
+                + tx.commands.delete_older(oldest_ms, CLEANING_BATCH)
+            )
         ):
             pass
 
