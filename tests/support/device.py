@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -11,12 +12,21 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 TIMEOUT_S = 20.0
+# In an endpoint, by the kind of listener.
+PORT_NAMES = {"tcp": "portTCP", "tls": "portSSL", "ws": "portWS", "wss": "portWSS"}
 
 
 class Device:
     """Connects and subscribes to its own topic on entry; `pushes` holds what came, in order."""
 
-    def __init__(self, mqtt_endpoint: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        mqtt_endpoint: dict[str, Any],
+        kind: str = "tcp",
+        version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
+        certificate: Path | None = None,
+    ) -> None:
+        """kind: of listener; certificate: the server's, for `tls` and `wss`."""
         self.pushes: queue.Queue[dict[str, Any]] = queue.Queue()
         self._endpoint = mqtt_endpoint
         self._granted: queue.Queue[bool] = queue.Queue()
@@ -24,9 +34,13 @@ class Device:
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=mqtt_endpoint["mqttTopic"],
-            protocol=MQTTProtocolVersion.MQTTv311,
+            protocol=version,
+            transport="websockets" if kind in ("ws", "wss") else "tcp",
             reconnect_on_failure=False,
         )
+        if kind in ("tls", "wss"):
+            self._client.tls_set(str(certificate))
+        self._port = mqtt_endpoint[PORT_NAMES[kind]]
         self._client.username_pw_set(mqtt_endpoint["username"], mqtt_endpoint["password"])
         self._client.on_connect = lambda client, *_: client.subscribe(mqtt_endpoint["mqttTopic"])
         self._client.on_subscribe = lambda _client, _data, _mid, codes, _properties: (
@@ -37,7 +51,7 @@ class Device:
         self._client.on_message = self._received
 
     def __enter__(self) -> Device:
-        self._client.connect(self._endpoint["host"], self._endpoint["portTCP"])
+        self._client.connect(self._endpoint["host"], self._port)
         self._client.loop_start()
         if not self._granted.get(timeout=TIMEOUT_S):
             self._client.loop_stop()
