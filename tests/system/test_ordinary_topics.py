@@ -16,6 +16,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from tests.conftest import StartServer
 from tests.support.rest import Api, unique
 from tests.support.server import Server, environment, run_cli
 
@@ -258,3 +259,17 @@ def test_a_start_without_the_library_says_how_to_install_it(tmp_path: Path) -> N
     assert result.returncode == 2
     assert "pip install 'mqttpush[amqtt]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_stop_with_clients_and_wills_ends_well(start_server: StartServer) -> None:
+    server = start_server(MQTT__ENGINE="amqtt")
+    with closing(Api(server.url, server.demo)) as api, ExitStack() as stack:
+        root = f"apps/{api.app_id}/"
+        talkers = [Talker(api, V5, will=(f"{root}gone", b"", 1)) for _ in range(10)]
+        for talker in talkers:
+            stack.enter_context(talker).subscribe(f"{root}#", qos=1)
+        server.stop()
+        for talker in talkers:
+            while (event := talker.next())[0] == "message":
+                pass
+            assert event == ("disconnect", "Server shutting down")
