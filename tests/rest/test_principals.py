@@ -372,3 +372,14 @@ def test_a_disabled_thing_cannot_log_in_or_act_until_it_is_enabled(
     assert ask_token(api, body).status_code in (400, 401)
     api.ok("PUT", status, token=admin_token, json={"disabled": False})
     assert ask_token(api, body).status_code == 200
+
+
+@pytest.mark.spec("kii 1.3")
+def test_an_app_s_own_field_never_hides_one_of_the_server_s(api: Api) -> None:
+    fields = {"userID": "somebody", "_hasPassword": True, "_disabled": True}
+    made = api.ok("POST", "/users", json=fields)
+    user_id, token = made["userID"], made["_accessToken"]
+    assert user_id != "somebody"
+    assert api.ok("PATCH", "/users/me", token=token, json=fields)["userID"] == user_id
+    found = api.ok("GET", "/users/me", token=token)
+    assert (found["userID"], found["_hasPassword"], found["_disabled"]) == (user_id, False, False)

@@ -145,7 +145,7 @@ class PrincipalRoutes:
         user, token = await self._principals.create_user(
             credentials_of(request), _draft(body), with_token=wants_token
         )
-        fields: Json = {"userID": user.user_id, **_user_fields(user)}
+        fields = _user_fields(user)
         if token is not None:
             fields |= {"_accessToken": token, "_hasPassword": user.password_hash is not None}
         kind = "RegistrationAndAuthorizationResponse" if token else "RegistrationResponse"
@@ -155,7 +155,6 @@ class PrincipalRoutes:
     async def get_user(self, request: ApiRequest) -> ApiResponse:
         user = await self._principals.get_user(credentials_of(request), _user(request))
         fields = {
-            "userID": user.user_id,
             **_user_fields(user),
             "_hasPassword": user.password_hash is not None,
             "_disabled": user.is_disabled,
@@ -193,8 +192,7 @@ class PrincipalRoutes:
         user = await self._principals.change_user(
             credentials_of(request), _user(request), _draft(body)
         )
-        fields = {"userID": user.user_id, **_user_fields(user)}
-        return ApiResponse(200, fields, kii_type("UserUpdateResponse"))
+        return ApiResponse(200, _user_fields(user), kii_type("UserUpdateResponse"))
 
     async def change_address(self, request: ApiRequest) -> ApiResponse:
         await self.change_user(request)
@@ -276,12 +274,15 @@ def _custom_fields(body: BaseModel) -> Mapping[str, Any]:
 
 
 def _user_fields(user: User) -> Json:
+    """The server's own fields stand first and win over the app's of the same name."""
     named = {
+        "userID": user.user_id,
         "loginName": user.login_name,
         "emailAddress": user.email_address,
         "phoneNumber": _COUNTRY_OF_NUMBER.sub("", user.phone_number or "") or None,
     }
-    return {**user.fields, **{name: value for name, value in named.items() if value is not None}}
+    own = {name: value for name, value in named.items() if value is not None}
+    return {**own, **user.fields, **own}
 
 
 def _thing_fields(thing: Thing) -> Json:
