@@ -129,6 +129,20 @@ def test_a_taken_app_id_is_one_line_and_exit_code_1(cli: Cli, app: dict[str, str
     assert line == f"mqttpush: app {app['appID']} already exists"
 
 
+def test_an_app_s_checks_are_switched_while_the_server_runs(server: Server, cli: Cli) -> None:
+    made = cli.json("app", "create", "strict")
+    stranger = Api(server.url, {**made, "appKey": "wrong"})
+    assert stranger.pseudo_user().id
+    changed = cli.json("app", "change", made["appID"], "--app-key-checked")
+    assert (changed["appKeyChecked"], changed["thingPasswordChecked"]) == (True, False)
+    assert stranger.call("POST", "/users", json={}).status_code == 401
+    cli.run("app", "change", made["appID"], "--app-key-ignored", "--thing-password-checked")
+    thing, user = stranger.thing(), stranger.pseudo_user()
+    claim = f"/things/{thing.id}/ownership/user:{user.id}"
+    assert stranger.call("PUT", claim, token=user.token).status_code == 401
+    stranger.close()
+
+
 def test_an_unknown_app_is_one_line_and_exit_code_1(cli: Cli) -> None:
     assert "app nosuch not found" in cli.line("app", "show", "nosuch", status=1)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def app() -> None:
-    """Create, list, show and delete apps: the tenants of a server.
+    """Create, list, show, change and delete apps: the tenants of a server.
 
     Works on the store that the settings name, whether or not the server runs.
 
@@ -27,6 +27,7 @@ def app() -> None:
     Examples:
       mqttpush app create Shop
       mqttpush app create Shop --app-id shop --json
+      mqttpush app change shop --app-key-checked
       mqttpush app list
     """
 
@@ -97,6 +98,46 @@ def show(app_id: str, config_file: Path | None, is_json: bool) -> None:
 
 @app.command()
 @click.argument("app_id")
+@click.option(
+    "--app-key-checked/--app-key-ignored",
+    "is_app_key_checked",
+    default=None,
+    help="Refuse anonymous clients with a wrong app key; a new app takes any.",
+)
+@click.option(
+    "--thing-password-checked/--thing-password-ignored",
+    "is_thing_password_checked",
+    default=None,
+    help="Ask users for a thing's password before they own it; a new app does not.",
+)
+@config_option
+@json_option
+def change(
+    app_id: str,
+    is_app_key_checked: bool | None,
+    is_thing_password_checked: bool | None,
+    config_file: Path | None,
+    is_json: bool,
+) -> None:
+    """Switch an app's checks on or off; a running server heeds it from the next request on."""
+
+    async def work() -> None:
+        async with open_store(settings_of(config_file)) as operations:
+            changed = await operations.apps.change(
+                app_id,
+                is_app_key_checked=is_app_key_checked,
+                is_thing_password_checked=is_thing_password_checked,
+            )
+        if is_json:
+            print_json(_description(changed))
+        else:
+            print_facts(_description(changed))
+
+    run(work())
+
+
+@app.command()
+@click.argument("app_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 def delete(app_id: str, yes: bool, config_file: Path | None) -> None:
@@ -129,6 +170,8 @@ def _description(found: App) -> dict[str, object]:
         "name": found.name,
         "created": _time(found),
         "state": _state(found),
+        "appKeyChecked": found.is_app_key_checked,
+        "thingPasswordChecked": found.is_thing_password_checked,
     }
 
 
