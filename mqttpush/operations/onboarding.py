@@ -60,11 +60,11 @@ class Onboarding:
         """
         context = self._context
         found = await context.store.read(lambda tx: self._find(tx, credentials, draft))
-        place = f"{credentials.app_id}/{draft.thing.value}"
         if found is None:
             new_hash = await context.passwords.hash(draft.password)
         else:
             new_hash = ""
+            place = f"{credentials.app_id}/{found.subject}"
             context.failures.check(place, credentials.address)
             if not await context.passwords.verify(found.password_hash, draft.password):
                 context.failures.count(place, credentials.address)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mqttpush.access import owns_scope, refusal
 from mqttpush.errors import AlreadyExists, InvalidGrant, NotFound
-from mqttpush.models import Credentials, Owner, Principal, Scope, ScopeType
+from mqttpush.models import Credentials, Owner, Principal, Scope, ScopeType, Thing
 from mqttpush.operations.context import (
     Context,
     Reference,
@@ -104,17 +104,21 @@ class Ownership:
     async def _check_password(
         self, credentials: Credentials, thing: Reference, password: str
     ) -> bool:
-        def unit(tx: Transaction) -> str:
+        def unit(tx: Transaction) -> Thing:
             principal = self._context.authenticate(tx, credentials)
             if principal.is_anonymous:
                 raise refusal(principal, "own a thing")
             place = resolve_thing(tx, principal, thing)
             found = tx.things.get(place.app_id, place.id)
             assert found is not None
-            return found.password_hash
+            return found
 
-        password_hash = await self._context.store.read(unit)
-        if not await self._context.passwords.verify(password_hash, password):
+        context = self._context
+        found = await context.store.read(unit)
+        failed_at = f"{found.app_id}/{found.subject}"
+        context.failures.check(failed_at, credentials.address)
+        if not await context.passwords.verify(found.password_hash, password):
+            context.failures.count(failed_at, credentials.address)
             raise InvalidGrant("the thing's password is not right")
         return True
 

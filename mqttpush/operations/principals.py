@@ -140,7 +140,6 @@ class Principals:
         after too many, and PrincipalDisabled only to who knows the password.
         """
         context = self._context
-        place = f"{credentials.app_id}/{reference.value}"
 
         def find(tx: Transaction) -> User | Thing | None:
             context.authenticate(tx, credentials)
@@ -149,6 +148,8 @@ class Principals:
             return tx.things.get_by_vendor_id(credentials.app_id, reference.value)
 
         found = await context.store.read(find)
+        # All the names of one share their wrong passwords.
+        place = f"{credentials.app_id}/{found.subject if found else reference.value}"
         context.failures.check(place, credentials.address)
         password_hash = found.password_hash if found else None
         if not await context.passwords.verify(password_hash, password) or found is None:
