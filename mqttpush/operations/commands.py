@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 SWEEP_EVERY_S: Final = 1.0
 BATCH: Final = 500
 # A command is overdue only when the router must have told what became of it.
-ROUTING_GRACE_MS: Final = 5000
+ROUTING_GRACE_MS: Final = 2000
 QUEUE_LIMIT: Final = 10_000
 
 
