@@ -17,6 +17,7 @@ from mqttpush.models import Json
 from mqttpush.rest.routing import Content, Dialect, Route
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_POINTER: Final = re.compile(r" \(spec kii [\d., ]+\)")
 _APP: Final = "/api/apps/{appID}"
 _SCHEMAS: Final = "#/components/schemas/{model}"
 _FIRST_ERROR: Final = 400
@@ -137,16 +138,24 @@ def _schemas(routes: Iterable[Route]) -> tuple[Json, dict[int, Json]]:
         ref_template=_SCHEMAS,
     )
     schema_by_shape = {key: schema for (key, _), schema in by_key.items()}
-    schemas: Json = _without_titles(shared.get("$defs", {}))
+    schemas: Json = _tidied(shared.get("$defs", {}))
     return schemas, schema_by_shape
 
 
-def _without_titles(value: Any, *, is_named: bool = False) -> Any:
-    """pydantic titles a field with its own name, which says nothing. is_named: keys are names."""
-    if isinstance(value, dict):
-        return {
-            key: _without_titles(each, is_named=not is_named and key in ("properties", "$defs"))
-            for key, each in value.items()
-            if is_named or key != "title" or not isinstance(each, str)
-        }
-    return [_without_titles(each) for each in value] if isinstance(value, list) else value
+def _tidied(value: Any, *, is_named: bool = False) -> Any:
+    """Without pydantic's titles, which repeat names, and our pointers into the specification.
+
+    is_named: the keys of `value` are names of fields, not words of JSON Schema.
+    """
+    if isinstance(value, list):
+        return [_tidied(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    tidied = {
+        key: _tidied(each, is_named=not is_named and key in ("properties", "$defs"))
+        for key, each in value.items()
+        if is_named or key != "title" or not isinstance(each, str)
+    }
+    if not is_named and isinstance(tidied.get("description"), str):
+        tidied["description"] = _POINTER.sub("", tidied["description"])
+    return tidied

@@ -56,13 +56,17 @@ _FCM_RESERVED: Final = frozenset(
     }
 )
 
+_PART: Final = "`enabled` chooses the network; `data` goes over the common data"
+
 
 class SendPushMessage(BaseModel):
     """Top level of the body (spec kii 8.1); unknown keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(
+        default_factory=dict, description="flat: no objects and no arrays; sent to every network"
+    )
     pushMessageType: str | None = None  # noqa: N815
     sendToDevelopment: bool = True  # noqa: N815
     sendToProduction: bool = True  # noqa: N815
@@ -72,11 +76,11 @@ class SendPushMessage(BaseModel):
     sendOrigin: bool = False  # noqa: N815
     sendObjectScope: bool = True  # noqa: N815
     sendTopicID: bool = True  # noqa: N815
-    fcm: dict[str, Any] | None = None
-    gcm: dict[str, Any] | None = None
-    apns: dict[str, Any] | None = None
-    jpush: dict[str, Any] | None = None
-    mqtt: dict[str, Any] | None = None
+    fcm: dict[str, Any] | None = Field(None, description=_PART)
+    gcm: dict[str, Any] | None = Field(None, description=f"{_PART}; `timeToLive`, `collapseKey`")
+    apns: dict[str, Any] | None = Field(None, description=f"{_PART}; `alert`, `sound`, `badge`")
+    jpush: dict[str, Any] | None = Field(None, description=_PART)
+    mqtt: dict[str, Any] | None = Field(None, description=_PART)
 
 
 class MessageRoutes:
