@@ -155,7 +155,9 @@ def _render_message(
             payload = {**data, **_shortened(control), "aps": _aps(part)}
         else:
             payload = {key: _as_text(value) for key, value in {**data, **control}.items()}
-        payloads[network] = sized(network, payload)
+        encoded = sized(network, payload)
+        if part.get("dryRun") is not True:  # a dry run is checked like any other, and not sent
+            payloads[network] = encoded
     return payloads
 
 

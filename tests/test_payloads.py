@@ -372,3 +372,12 @@ def test_a_payload_is_compact_utf_8() -> None:
     payload = render_direct_message(message({"d": "ü"}), TARGET, ADMIN, 0)["mqtt"]
     assert '"d":"ü"'.encode() in payload
     assert b" " not in payload
+
+
+@pytest.mark.spec("kii 8.2")
+def test_a_dry_run_is_checked_like_any_other_and_not_sent() -> None:
+    networks = {"mqtt": {"enabled": True, "dryRun": True}, "apns": {"enabled": True}}
+    rendered = render_topic_message(message({"a": 1}, networks=networks), topic(), USER, 1)
+    assert set(rendered) == {"apns"}
+    with pytest.raises(InvalidRequest):
+        render_topic_message(message({"a": "x" * 5000}, networks=networks), topic(), USER, 1)
