@@ -94,6 +94,7 @@ class AppClient:
     def __init__(self, *, http: httpx.AsyncClient, app_id: str, app_key: str) -> None:
         self._http = http
         self.app_id = app_id
+        self.app_key = app_key
         self._base = f"/api/apps/{_quote(app_id)}"
         pair = base64.b64encode(f"{app_id}:{app_key}".encode()).decode()
         self._anonymous = f"Basic {pair}"
@@ -135,6 +136,21 @@ class AppClient:
     async def delete_user(self, token: str, user_id: str) -> None:
         await self._call("DELETE", f"/users/{_quote(user_id)}", token=token)
 
+    async def delete_thing(self, token: str, thing_id: str) -> None:
+        await self._call("DELETE", f"/things/{_quote(thing_id)}", token=token)
+
+    async def command_thing(self, token: str, thing_id: str, command: Mapping[str, Any]) -> str:
+        """Send a command to a thing and return its commandID; needs an owner's token."""
+        path = self._commands_of(thing_id)
+        answer = await self._call("POST", path, token=token, body=command, is_absolute=True)
+        return str(answer["commandID"])
+
+    async def command_state(self, token: str, thing_id: str, command_id: str) -> str:
+        """SENDING, SEND_FAILED, INCOMPLETE or DONE."""
+        path = f"{self._commands_of(thing_id)}/{_quote(command_id)}"
+        answer = await self._call("GET", path, token=token, is_absolute=True)
+        return str(answer["commandState"])
+
     async def install_mqtt(self, token: str) -> str:
         """The MQTT installation of the token's user or thing: its ID, old or new."""
         answer = await self._call(
@@ -148,18 +164,7 @@ class AppClient:
 
     async def get_mqtt_endpoint(self, token: str, installation_id: str) -> MqttEndpoint:
         path = f"/installations/{_quote(installation_id)}/mqtt-endpoint"
-        answer = await self._call("GET", path, token=token)
-        return MqttEndpoint(
-            installation_id=installation_id,
-            username=str(answer["username"]),
-            password=str(answer["password"]),
-            mqtt_topic=str(answer["mqttTopic"]),
-            host=str(answer["host"]),
-            tcp_port=int(answer["portTCP"] or 0),
-            tls_port=int(answer["portSSL"] or 0),
-            ws_port=int(answer["portWS"] or 0),
-            wss_port=int(answer["portWSS"] or 0),
-        )
+        return read_mqtt_endpoint(await self._call("GET", path, token=token))
 
     async def subscribe_to_bucket(self, token: str, bucket_id: str, scope: str = "") -> None:
         """Subscribe the token's user; already subscribed is success."""
@@ -201,6 +206,9 @@ class AppClient:
     async def send_to_thing(self, token: str, thing_id: str, message: Mapping[str, Any]) -> str:
         """Send a direct push to a thing (ID, or `VENDOR_THING_ID:v`)."""
         return await self._send(token, f"/things/{_quote(thing_id)}", message)
+
+    def _commands_of(self, thing_id: str) -> str:
+        return f"/thing-if/apps/{_quote(self.app_id)}/targets/thing:{_quote(thing_id)}/commands"
 
     async def _send(self, token: str, path: str, message: Mapping[str, Any]) -> str:
         answer = await self._call(
@@ -245,6 +253,21 @@ class AppClient:
             str(answer.get("errorCode", "")),
             str(answer.get("message", "")),
         )
+
+
+def read_mqtt_endpoint(fields: Mapping[str, Any]) -> MqttEndpoint:
+    """An endpoint as REST and onboarding tell it."""
+    return MqttEndpoint(
+        installation_id=str(fields["installationID"]),
+        username=str(fields["username"]),
+        password=str(fields["password"]),
+        mqtt_topic=str(fields["mqttTopic"]),
+        host=str(fields["host"]),
+        tcp_port=int(fields["portTCP"] or 0),
+        tls_port=int(fields["portSSL"] or 0),
+        ws_port=int(fields["portWS"] or 0),
+        wss_port=int(fields["portWSS"] or 0),
+    )
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any]:

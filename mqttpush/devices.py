@@ -29,7 +29,11 @@ TEND_INTERVAL_S = 5.0
 
 
 class Device:
-    """One device. `on_push` is called on the event loop with the payload of every push."""
+    """One device. `on_push` is called on the event loop with the payload of every push.
+
+    on_answer: likewise for what comes on other topics than the private one, the answers to requests
+    over MQTT. subscribes: False for a connection that may only onboard.
+    """
 
     def __init__(
         self,
@@ -38,10 +42,14 @@ class Device:
         on_push: Callable[[bytes], None],
         transport: Transport = "tcp",
         keep_alive_s: int = 60,
+        on_answer: Callable[[bytes], None] = lambda _: None,
+        subscribes: bool = True,
     ) -> None:
         self.mqtt_endpoint = mqtt_endpoint
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._on_push = on_push
+        self._on_answer = on_answer
+        self._subscribes = subscribes
         self._transport = transport
         self._keep_alive_s = keep_alive_s
         self._subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -65,7 +73,7 @@ class Device:
         self._client.on_disconnect = self._disconnected
 
     async def connect(self, timeout_s: float = 10.0) -> None:
-        """Connect and subscribe; returns when SUBACK stands.
+        """Connect and subscribe; returns when SUBACK, or else CONNACK, stands.
 
         Raises ServerUnreachable or RequestRefused.
         """
@@ -104,6 +112,10 @@ class Device:
             # of the stream at its next read, and closes its socket.
             with socket.socket(fileno=os.dup(sock.fileno())) as twin:
                 twin.shutdown(socket.SHUT_RDWR)
+
+    def publish(self, mqtt_topic: str, payload: bytes) -> None:
+        """Send a request (QoS 0)."""
+        self._client.publish(mqtt_topic, payload)
 
     def tend(self) -> None:
         """Keep-alive; call every few seconds."""
@@ -160,7 +172,10 @@ class Device:
         if reason_code.is_failure:
             self._fail(RequestRefused("CONNECT", reason_code.value, "", str(reason_code)))
             return
-        client.subscribe(self.mqtt_endpoint.mqtt_topic, qos=0)
+        if self._subscribes:
+            client.subscribe(self.mqtt_endpoint.mqtt_topic, qos=0)
+        elif not self._subscribed.done():
+            self._subscribed.set_result(None)
 
     def _granted(
         self,
@@ -176,7 +191,8 @@ class Device:
             self._subscribed.set_result(None)
 
     def _received(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        self._on_push(bytes(message.payload))
+        is_push = message.topic == self.mqtt_endpoint.mqtt_topic
+        (self._on_push if is_push else self._on_answer)(bytes(message.payload))
 
     def _disconnected(
         self,

@@ -121,10 +121,10 @@ class Simulation:
         Raises ClientError when devices cannot come up; what was made is removed all the same.
         """
         try:
-            writer = await _retry(self._client.create_pseudo_user)
+            writer = await retry(self._client.create_pseudo_user)
             self._accounts.append(writer)
             async with self._tended():
-                with _ungrouped():
+                with ungrouped():
                     async with asyncio.TaskGroup() as group:
                         for _ in range(self.plan.device_count):
                             group.create_task(self._bring_up())
@@ -143,14 +143,14 @@ class Simulation:
     async def _bring_up(self) -> None:
         seen = bytearray(len(self.plan.bodies))
         async with self._limit:
-            account = await _retry(self._client.create_pseudo_user)
+            account = await retry(self._client.create_pseudo_user)
             self._accounts.append(account)
             token = account.token
-            installation_id = await _retry(lambda: self._client.install_mqtt(token))
-            mqtt_endpoint = await _retry(
+            installation_id = await retry(lambda: self._client.install_mqtt(token))
+            mqtt_endpoint = await retry(
                 lambda: self._client.get_mqtt_endpoint(token, installation_id)
             )
-            await _retry(lambda: self._client.subscribe_to_bucket(token, self.bucket_id))
+            await retry(lambda: self._client.subscribe_to_bucket(token, self.bucket_id))
             device = Device(
                 mqtt_endpoint,
                 on_push=lambda payload: self._count(seen, payload),
@@ -233,9 +233,9 @@ class Simulation:
             lost_device_count=sum(device.lost.done() for device in self._devices),
             duration_s=duration_s,
             busy_share=busy_share,
-            latency_p50_ms=_percentile(latencies_ms, 50),
-            latency_p95_ms=_percentile(latencies_ms, 95),
-            latency_p99_ms=_percentile(latencies_ms, 99),
+            latency_p50_ms=percentile(latencies_ms, 50),
+            latency_p95_ms=percentile(latencies_ms, 95),
+            latency_p99_ms=percentile(latencies_ms, 99),
             latency_max_ms=latencies_ms[-1] if latencies_ms else 0.0,
         )
 
@@ -298,7 +298,7 @@ def read_feed(path: Path) -> list[bytes]:
     return bodies
 
 
-async def _retry(request: Callable[[], Awaitable[_Result]]) -> _Result:
+async def retry(request: Callable[[], Awaitable[_Result]]) -> _Result:
     """Ask again, a few times, when the server says that it is busy."""
     for attempt in range(1, ATTEMPTS):
         try:
@@ -311,7 +311,7 @@ async def _retry(request: Callable[[], Awaitable[_Result]]) -> _Result:
 
 
 @contextmanager
-def _ungrouped() -> Iterator[None]:
+def ungrouped() -> Iterator[None]:
     """Our first error of a task group in place of the group."""
     try:
         yield
@@ -319,7 +319,7 @@ def _ungrouped() -> Iterator[None]:
         raise first_error(group) or group from None
 
 
-def _percentile(ordered: Sequence[float], percent: int) -> float:
+def percentile(ordered: Sequence[float], percent: int) -> float:
     """Nearest rank; 0.0 of nothing."""
     if not ordered:
         return 0.0

@@ -24,6 +24,7 @@ from mqttpush.simulator import (
     make_bodies,
     read_feed,
 )
+from mqttpush.thing_simulator import ThingPlan, ThingReport, ThingSimulation
 
 REFRESH_S = 0.1
 # Over this share of one core the simulator itself may be what is slow.
@@ -34,6 +35,11 @@ SPARE_FILES = 200
 
 @click.command()
 @click.option("--devices", default=100, type=click.IntRange(min=1), show_default=True)
+@click.option(
+    "--things",
+    type=click.IntRange(min=1),
+    help="Instead of devices: things that onboard over MQTT and are commanded.",
+)
 @click.option("--writes", type=click.IntRange(min=1), help="Objects to write.  [default: 20]")
 @click.option(
     "--rate",
@@ -68,6 +74,7 @@ def simulate(
     writes: int | None,
     feed: Path | None,
     devices: int,
+    things: int | None,
     is_json: bool,
     server: ServerOptions,
     rate_per_s: float,
@@ -82,14 +89,24 @@ def simulate(
     Makes N users, each with a real MQTT client subscribed to one bucket, writes objects over REST
     and counts. Exits 1 if one write is refused or one push is missing or doubled.
 
+    With --things: N things onboard over MQTT alone, each connects and subscribes, is sent a command
+    over REST and answers it over MQTT. Exits 1 if one command is not done or nobody is told.
+
     \b
     Examples:
       mqttpush simulate --devices 500
       mqttpush simulate --devices 50 --feed earthquakes.jsonl --rate 20
       mqttpush simulate --devices 2000 --writes 100 --rate 0 --json
+      mqttpush simulate --things 1000
     """
+    if things:
+        if writes or feed or bucket_id:
+            raise click.UsageError("--things writes no objects: leave out what is about writes.")
+        _simulate_things(
+            ThingPlan(things, transport, concurrency, quiet_s, is_kept), server, is_json
+        )
+        return
     bodies = read_feed(feed)[:writes] if feed else make_bodies(writes or 20)
-    _allow_open_files(devices + concurrency + SPARE_FILES)
     plan = SimulationPlan(
         device_count=devices,
         bodies=bodies,
@@ -100,15 +117,23 @@ def simulate(
         quiet_s=quiet_s,
         is_kept=is_kept,
     )
+    _simulate_devices(plan, server, is_json)
 
+
+def _simulate_devices(plan: SimulationPlan, server: ServerOptions, is_json: bool) -> None:
+    _allow_open_files(plan.device_count + plan.concurrency + SPARE_FILES)
     report, first_refusal = run(_run(plan, server))
     if is_json:
         print_json({**asdict(report), "passed": report.is_passed})
     else:
         _print_report(report)
+    _give_verdict(first_refusal, report.is_passed)
+
+
+def _give_verdict(first_refusal: ClientError | None, is_passed: bool) -> None:
     if first_refusal:
         note(f"mqttpush: {first_refusal}")
-    if not report.is_passed:
+    if not is_passed:
         raise click.exceptions.Exit(1)
 
 
@@ -123,6 +148,22 @@ async def _run(
         finally:
             showing.cancel()
             await asyncio.gather(showing, return_exceptions=True)
+
+
+def _simulate_things(plan: ThingPlan, server: ServerOptions, is_json: bool) -> None:
+    _allow_open_files(plan.thing_count + plan.concurrency + SPARE_FILES)
+
+    async def work() -> tuple[ThingReport, ClientError | None]:
+        async with open_app(server, is_any=True) as client:
+            simulation = ThingSimulation(plan, client=client)
+            return await simulation.run(), simulation.first_refusal
+
+    report, first_refusal = run(work())
+    if is_json:
+        print_json({**asdict(report), "passed": report.is_passed})
+    else:
+        _print_thing_report(report)
+    _give_verdict(first_refusal, report.is_passed)
 
 
 async def _show_progress(simulation: Simulation) -> None:
@@ -190,6 +231,31 @@ def _print_report(report: SimulationReport) -> None:
             f"The simulator itself was busy {report.busy_share:.0%} of the time: the latencies are"
             " an upper bound. Fewer --devices or a lower --rate measures the server."
         )
+
+
+def _print_thing_report(report: ThingReport) -> None:
+    rate = report.onboarded_count / report.onboarding_s if report.onboarding_s else 0.0
+    rows = [
+        ("things", f"{report.thing_count:,}"),
+        ("onboarded", f"{report.onboarded_count:,}"),
+        ("onboarding", f"{report.onboarding_s:.2f} s, {rate:,.0f} things/s"),
+        ("commands sent", f"{report.command_count:,}"),
+        ("commands refused", f"{report.refused_count:,}"),
+        ("received by things", f"{report.received_count:,}"),
+        ("answered by things", f"{report.answered_count:,}"),
+        ("issuer told", f"{report.told_count:,}"),
+        ("done", f"{report.done_count:,}"),
+        ("duplicates", f"{report.duplicate_count:,}"),
+        ("devices lost", f"{report.lost_device_count:,}"),
+        ("duration", f"{report.duration_s:.2f} s"),
+        (
+            "latency",
+            f"p50 {report.latency_p50_ms:.1f} ms, p95 {report.latency_p95_ms:.1f} ms,"
+            f" p99 {report.latency_p99_ms:.1f} ms",
+        ),
+        ("verdict", "passed" if report.is_passed else "FAILED"),
+    ]
+    print_table(("simulation", ""), rows)
 
 
 def _allow_open_files(wanted_count: int) -> None:
