@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import httpx
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -69,6 +70,13 @@ def frame(method: str, headers: dict[str, str], body: Any = None, end: str = "\r
     lines = [method, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     return end.join(lines).encode() + data
+
+
+def body_below_its_first_line(payload: bytes) -> Any:
+    """As the web sample finds it: from the line that is `{`."""
+    lines = payload.decode().split("\n")
+    lines = [line.rstrip("\r") for line in lines]
+    return json.loads("\n".join(lines[lines.index("{") :]))
 
 
 class MqttClient:
@@ -236,3 +244,11 @@ class Thing:
 
     def connect(self) -> MqttClient:
         return MqttClient.of(self.endpoint)
+
+
+def onboard(
+    api: Api, content_type: str, body: dict[str, Any], token: str | None = None
+) -> httpx.Response:
+    url = f"{api.url}/thing-if/apps/{api.app_id}/onboardings"
+    headers = {"Content-Type": content_type}
+    return api.call("POST", url, json=body, headers=headers, token=token)

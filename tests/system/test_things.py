@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.conftest import StartServer
@@ -24,6 +23,8 @@ from tests.support.things import (
     VENDOR_THING_ID_BY_OWNER,
     MqttClient,
     Thing,
+    body_below_its_first_line,
+    onboard,
     read_answer,
 )
 
@@ -49,14 +50,6 @@ def connected(thing: Thing) -> Iterator[MqttClient]:
     with thing.connect() as client:
         client.subscribe()
         yield client
-
-
-def onboard(
-    api: Api, content_type: str, body: dict[str, Any], token: str | None = None
-) -> httpx.Response:
-    url = f"{api.url}/thing-if/apps/{api.app_id}/onboardings"
-    headers = {"Content-Type": content_type}
-    return api.call("POST", url, json=body, headers=headers, token=token)
 
 
 def command(api: Api, thing: Thing, token: str, **fields: Any) -> str:
@@ -156,13 +149,6 @@ def test_a_web_page_onboards_and_calls_over_websocket(start_server: StartServer)
         lines[0] = "GET"
         client.publish(path, "\n".join(lines[:3]).encode() + b"\n\n")
         assert body_below_its_first_line(client.next()[1]) == {"power": True}
-
-
-def body_below_its_first_line(payload: bytes) -> Any:
-    """As the web sample finds it: from the line that is `{`."""
-    lines = payload.decode().split("\n")
-    lines = [line.rstrip("\r") for line in lines]
-    return json.loads("\n".join(lines[lines.index("{") :]))
 
 
 @pytest.mark.spec("kii 10.1")
