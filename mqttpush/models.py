@@ -227,7 +227,8 @@ class Source:
     """A bucket, a topic or a named filter of a bucket.
 
     key: the store's number of it, unique over all apps and never used again; the router's index
-    and every foreign key use it. creator: subject of who made it.
+    and every foreign key use it. creator: subject of who made it. may_have_filters: False saves
+    looking for the named filters of a bucket; only a source looked up by its name knows.
     """
 
     key: int
@@ -235,6 +236,7 @@ class Source:
     scope: Scope
     id: str
     creator: str
+    may_have_filters: bool = field(default=True, compare=False)
 
     @property
     def path(self) -> str:

@@ -132,6 +132,8 @@ def matching_filters(
     tx: Transaction, bucket: Source, event_type: ObjectEventType, item: Object | None
 ) -> tuple[int, ...]:
     """Keys of the bucket's filters that let this event through. item: None for the bucket's end."""
+    if not bucket.may_have_filters:
+        return ()
     return tuple(
         each.source.key
         for each in tx.sources.filters(bucket.key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -42,6 +42,9 @@ _COMMON_HEADERS: Final = {
     "cache-control": "max-age=0, no-cache, no-store",
     "accept-ranges": "bytes",
 }
+_COMMON_RAW_HEADERS: Final = tuple(
+    (name.encode(), value.encode()) for name, value in _COMMON_HEADERS.items()
+)
 _PREFLIGHT_HEADERS: Final = {
     "access-control-allow-methods": METHODS,
     "access-control-allow-headers": (
@@ -242,21 +245,35 @@ def _counted_method(method: str) -> str:
 
 
 def _to_http(response: ApiResponse) -> Response:
-    headers = {
-        **_COMMON_HEADERS,
-        "x-http-status-code": str(response.status),
-        **response.headers,
-    }
+    headers = response.headers
     if "allow" in headers:
-        headers.update(_PREFLIGHT_HEADERS)
+        headers = {**headers, **_PREFLIGHT_HEADERS}
     if response.status == HTTPStatus.REQUEST_TIMEOUT:
-        headers["connection"] = "close"  # the rest of the request would be waited for
+        headers = {**headers, "connection": "close"}  # the rest would be waited for
     if response.file is not None:
-        return FileAnswer(response.file, {"content-type": response.content_type, **headers})
-    if response.body is None:
-        return Response(status_code=response.status, headers=headers)
-    content_type = response.content_type
-    if content_type.endswith("json"):
-        content_type += ";charset=UTF-8"
-    body = response.body if isinstance(response.body, bytes) else pretty_json(response.body)
-    return Response(body, response.status, headers, media_type=content_type)
+        own = {"content-type": response.content_type, "x-http-status-code": str(response.status)}
+        return FileAnswer(response.file, {**_COMMON_HEADERS, **own, **headers})
+    raw_headers = [
+        *_common_headers(headers),
+        (b"x-http-status-code", b"%d" % response.status),
+        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+    ]
+    answer = Response(status_code=response.status)
+    if response.body is not None:
+        body = response.body if isinstance(response.body, bytes) else pretty_json(response.body)
+        content_type = response.content_type
+        if content_type.endswith("json"):
+            content_type += ";charset=UTF-8"
+        raw_headers.append((b"content-type", content_type.encode("latin-1")))
+        answer.body = body
+    if response.status != HTTPStatus.NO_CONTENT:
+        raw_headers.append((b"content-length", b"%d" % len(answer.body)))
+    answer.raw_headers = raw_headers
+    return answer
+
+
+def _common_headers(own: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
+    """Those of every answer, less what it says itself; encoded once."""
+    if _COMMON_HEADERS.keys().isdisjoint(own):
+        return _COMMON_RAW_HEADERS
+    return (pair for pair in _COMMON_RAW_HEADERS if pair[0].decode() not in own)

@@ -115,6 +115,8 @@ CREATE TABLE sources (
     source_id   TEXT NOT NULL,
     creator     TEXT NOT NULL,
     created_ms  INTEGER NOT NULL,
+    -- A named filter was made once: most writes go to buckets that never had one.
+    has_filters INTEGER NOT NULL DEFAULT 0,
     UNIQUE (app_id, scope, kind, source_id)
 ) STRICT;
 

@@ -34,11 +34,11 @@ class SqliteSources(Table):
 
     def get(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None:
         row = self._execute(
-            "SELECT source_key, creator FROM sources"
+            "SELECT source_key, creator, has_filters FROM sources"
             " WHERE app_id = ? AND scope = ? AND kind = ? AND source_id = ?",
             (scope.app_id, scope.path, kind.value, source_id),
         ).fetchone()
-        return Source(row[0], kind, scope, source_id, row[1]) if row else None
+        return Source(row[0], kind, scope, source_id, row[1], row[2] != 0) if row else None
 
     def list_of_scope(
         self, kind: SourceKind, scope: Scope, after_id: str, limit: int
@@ -79,6 +79,7 @@ class SqliteSources(Table):
             "INSERT INTO filters VALUES (?, ?, ?, ?)",
             (item.source.key, bucket_key, *_filter_columns(item)),
         )
+        self._execute("UPDATE sources SET has_filters = 1 WHERE source_key = ?", (bucket_key,))
 
     def replace_filter(self, item: Filter) -> None:
         self._execute(
