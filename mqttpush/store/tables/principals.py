@@ -18,6 +18,9 @@ from mqttpush.store import TokenHolder
 from mqttpush.store.tables import Table
 
 
+_KINDS = {kind.value: kind for kind in PrincipalKind}
+
+
 class SqliteApps(Table):
     _COLUMNS = (
         "app_id, name, app_key, client_id, client_secret_hash, created_ms, is_disabled,"
@@ -352,7 +355,7 @@ class SqliteTokens(Table):
         ).fetchone()
         if row is None or row[4] is None:
             return None
-        principal = Principal(row[0], PrincipalKind(row[1]), row[2])
+        principal = Principal(row[0], _KINDS[row[1]], row[2])
         return TokenHolder(principal, bool(row[3]), bool(row[4]))
 
     def delete(self, token_hash: bytes) -> bool:
