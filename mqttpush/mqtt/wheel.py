@@ -8,6 +8,7 @@ packet that puts a deadline off costs nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import Protocol
 
 
@@ -32,8 +33,14 @@ class TimerWheel:
         self._next = int(now / slice_s) + 1
 
     def schedule(self, item: Timed) -> None:
-        """Look at `item` at its deadline; call again only if the deadline came nearer."""
-        number = int(min(item.deadline() / self._slice_s, 1e15)) + 1
+        """Look at `item` at its deadline; call again only if the deadline came nearer.
+
+        An item without a deadline is not kept: it may be gone for good.
+        """
+        deadline = item.deadline()
+        if deadline == inf:
+            return
+        number = int(deadline / self._slice_s) + 1
         number = max(self._next, min(number, self._next + len(self._slices) - 1))
         if item.wheel_slice < self._next or number < item.wheel_slice:
             item.wheel_slice = number

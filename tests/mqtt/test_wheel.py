@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from weakref import ref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +62,27 @@ def test_an_item_without_deadline_never_comes() -> None:
     timer, item = wheel(), Item(inf)
     timer.schedule(item)
     assert [found for step in range(100) for found in timer.advance(step)] == []
+
+
+def test_an_item_that_lost_its_deadline_is_forgotten() -> None:
+    timer, item = wheel(), Item(1.0)
+    timer.schedule(item)
+    item.at = inf
+    last_sign = ref(item)
+    del item
+    assert list(timer.advance(1.5)) == []
+    assert last_sign() is None
+
+
+def test_an_item_that_gets_a_deadline_again_comes_once() -> None:
+    timer, item = wheel(), Item(1.0)
+    timer.schedule(item)
+    item.at = inf
+    assert list(timer.advance(1.5)) == []
+    item.at = 2.0
+    timer.schedule(item)
+    assert list(timer.advance(2.5)) == [item]
+    assert list(timer.advance(99)) == []
 
 
 def test_a_suspended_process_looks_at_everything_that_is_due() -> None:
