@@ -65,14 +65,24 @@ class Exchange(Protocol):
     def close(self) -> None: ...
 
 
+class _Dealings:
+    """What a link has going on with the broker; most links never have."""
+
+    __slots__ = ("due_replies", "filters", "pending")
+
+    def __init__(self) -> None:
+        self.due_replies: dict[int, PacketType] = {}  # what the client must answer, by identifier
+        self.filters: set[str] = set()
+        # Codes of a SUBSCRIBE or UNSUBSCRIBE by packet identifier; None: the broker's to say.
+        self.pending: dict[int, list[tuple[str, int | None]]] = {}
+
+
 class OrdinaryConnection(Connection):
     """A connection that has ordinary topics too; give it an `exchange` before it receives."""
 
     __slots__ = (
-        "_due_replies",
-        "_filters",
+        "_dealings",
         "_max_qos",
-        "_pending",
         "_prefix",
         "_will",
         "exchange",
@@ -82,12 +92,9 @@ class OrdinaryConnection(Connection):
         super().__init__(rules, now)
         self.exchange: Exchange | None = None
         self._prefix = ""  # of the app's topics; empty: the link has none
-        self._filters: set[str] = set()
+        self._dealings: _Dealings | None = None
         self._max_qos = 2
-        # Codes of a SUBSCRIBE or UNSUBSCRIBE by packet identifier; None: the broker's to say.
-        self._pending: dict[int, list[tuple[str, int | None]]] = {}
         self._will: Will | None = None
-        self._due_replies: dict[int, PacketType] = {}  # what the client must answer, by identifier
 
     def admit(
         self, *, client_id: str, mqtt_topic: str, is_onboarding: bool, now: float
@@ -109,15 +116,16 @@ class OrdinaryConnection(Connection):
 
     def relay(self, packet: Packet) -> Sequence[ConnectionEvent]:
         """A packet of the general-purpose broker, for the client."""
-        if self.state is not State.OPEN:
+        dealings = self._dealings
+        if self.state is not State.OPEN or dealings is None:
             return NO_EVENTS
         events: list[ConnectionEvent] = []
         if isinstance(packet, Publish):
-            self._deliver(packet)
+            self._deliver(packet, dealings)
         elif isinstance(packet, SubAck):
-            self._answer_subscribe(packet, events)
+            self._answer_subscribe(packet, dealings, events)
         elif isinstance(packet, UnsubAck):
-            codes = tuple(code or 0 for _, code in self._pending.pop(packet.packet_id))
+            codes = tuple(code or 0 for _, code in dealings.pending.pop(packet.packet_id))
             self._send(UnsubAck(packet.packet_id, codes))
         elif isinstance(packet, PublishReply):
             self._send(packet)
@@ -155,13 +163,14 @@ class OrdinaryConnection(Connection):
 
     def _on_publish_reply(self, packet: PublishReply, events: list[ConnectionEvent]) -> None:
         kind, packet_id = packet.packet_type, packet.packet_id
-        if kind is PacketType.PUBREL or self._due_replies.get(packet_id) is not kind:
+        due = self._dealings.due_replies if self._dealings is not None else {}
+        if due.get(packet_id) is not kind:
             super()._on_publish_reply(packet, events)
             return
         if kind is PacketType.PUBREC:
-            self._due_replies[packet_id] = PacketType.PUBCOMP
+            due[packet_id] = PacketType.PUBCOMP
         else:
-            del self._due_replies[packet_id]
+            del due[packet_id]
         self._pass(PublishReply(kind, packet_id))
 
     def _on_subscribe(self, packet: Subscribe, events: list[ConnectionEvent]) -> None:
@@ -169,9 +178,15 @@ class OrdinaryConnection(Connection):
             super()._on_subscribe(packet, events)
             return
         self._check_subscribe(packet)
-        self._check_packet_id(packet.packet_id)
-        codes = [(request.topic_filter, self._judge(request)) for request in packet.requests]
-        self._pending[packet.packet_id] = codes
+        if self._dealings is None:
+            self._dealings = _Dealings()
+        dealings = self._dealings
+        self._check_packet_id(packet.packet_id, dealings)
+        codes = [
+            (request.topic_filter, self._judge(request, dealings.filters))
+            for request in packet.requests
+        ]
+        dealings.pending[packet.packet_id] = codes
         requests = tuple(
             SubscriptionRequest(request.topic_filter, min(request.qos, self._max_qos))
             for request, (_, code) in zip(packet.requests, codes, strict=True)
@@ -180,26 +195,27 @@ class OrdinaryConnection(Connection):
         if requests:
             self._pass(Subscribe(packet.packet_id, requests))
         else:
-            self._answer_subscribe(SubAck(packet.packet_id, ()), events)
+            self._answer_subscribe(SubAck(packet.packet_id, ()), dealings, events)
 
     def _on_unsubscribe(self, packet: Unsubscribe, events: list[ConnectionEvent]) -> None:
-        ordinary = tuple(f for f in packet.topic_filters if f in self._filters)
-        if not ordinary:
+        dealings = self._dealings
+        ordinary = tuple(f for f in packet.topic_filters if dealings and f in dealings.filters)
+        if dealings is None or not ordinary:
             super()._on_unsubscribe(packet, events)
             return
         self._check_filter_count(len(packet.topic_filters))
-        self._check_packet_id(packet.packet_id)
+        self._check_packet_id(packet.packet_id, dealings)
         codes: list[tuple[str, int | None]] = []
         for topic_filter in packet.topic_filters:
             is_own = self.is_subscribed and self._is_own_topic(topic_filter)
             if is_own:
                 self.is_subscribed = False
                 events.append(SubscriptionChanged())
-            is_known = is_own or topic_filter in self._filters
-            self._filters.discard(topic_filter)
+            is_known = is_own or topic_filter in dealings.filters
+            dealings.filters.discard(topic_filter)
             reason = ReasonCode.SUCCESS if is_known else ReasonCode.NO_SUBSCRIPTION_EXISTED
             codes.append((topic_filter, reason))
-        self._pending[packet.packet_id] = codes
+        dealings.pending[packet.packet_id] = codes
         self._pass(Unsubscribe(packet.packet_id, ordinary))
 
     def _on_disconnect(self, packet: Disconnect, events: list[ConnectionEvent]) -> None:
@@ -209,24 +225,26 @@ class OrdinaryConnection(Connection):
 
     # -- to the client --
 
-    def _deliver(self, packet: Publish) -> None:
-        if not any(matches(f, packet.mqtt_topic) for f in self._filters):
+    def _deliver(self, packet: Publish, dealings: _Dealings) -> None:
+        if not any(matches(f, packet.mqtt_topic) for f in dealings.filters):
             return  # unsubscribed meanwhile
         if packet.packet_id is not None:
             # A client that acknowledges nothing: what it owes is bounded like what it must take.
-            if len(self._due_replies) >= self._rules.settings.max_outbox_packets:
+            if len(dealings.due_replies) >= self._rules.settings.max_outbox_packets:
                 return
             kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
-            self._due_replies[packet.packet_id] = kind
+            dealings.due_replies[packet.packet_id] = kind
         self._send(packet)
 
-    def _answer_subscribe(self, packet: SubAck, events: list[ConnectionEvent]) -> None:
+    def _answer_subscribe(
+        self, packet: SubAck, dealings: _Dealings, events: list[ConnectionEvent]
+    ) -> None:
         granted = iter(packet.reason_codes)
         codes: list[int] = []
-        for topic_filter, known in self._pending.pop(packet.packet_id):
+        for topic_filter, known in dealings.pending.pop(packet.packet_id):
             code = next(granted) if known is None else known
             if known is None and code > 2:  # it is no topic filter
-                self._filters.discard(topic_filter)
+                dealings.filters.discard(topic_filter)
                 code = self._refused_filter(ReasonCode.TOPIC_FILTER_INVALID)
             elif known == 0 and not self.is_subscribed:
                 self.is_subscribed = True
@@ -240,7 +258,7 @@ class OrdinaryConnection(Connection):
         """Is it a name or filter below the prefix of the client's app?"""
         return bool(self._prefix) and mqtt_topic.startswith(self._prefix)
 
-    def _judge(self, request: SubscriptionRequest) -> int | None:
+    def _judge(self, request: SubscriptionRequest, filters: set[str]) -> int | None:
         """The code of one filter; None: it passes, and the broker has the last word."""
         topic_filter = request.topic_filter
         if self._is_own_topic(topic_filter):
@@ -250,13 +268,13 @@ class OrdinaryConnection(Connection):
         if request.is_no_local or request.is_retain_as_published or request.retain_handling:
             return self._refused_filter(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
         limit = self._rules.settings.max_ordinary_filters
-        if topic_filter not in self._filters and len(self._filters) >= limit:
+        if topic_filter not in filters and len(filters) >= limit:
             return self._refused_filter(ReasonCode.QUOTA_EXCEEDED)
-        self._filters.add(topic_filter)
+        filters.add(topic_filter)
         return None
 
-    def _check_packet_id(self, packet_id: int) -> None:
-        if packet_id in self._pending:  # [MQTT-2.3.1-2]
+    def _check_packet_id(self, packet_id: int, dealings: _Dealings) -> None:
+        if packet_id in dealings.pending:  # [MQTT-2.3.1-2]
             raise ProtocolError("the packet identifier is in use")
 
     def _pass(self, packet: Packet) -> None:
@@ -273,6 +291,7 @@ class OrdinaryConnection(Connection):
     def _close(self, reason: str) -> Sequence[ConnectionEvent]:
         events = super()._close(reason)
         exchange, self.exchange = self.exchange, None
+        self._dealings = None
         if exchange is not None:
             will = self._will
             if will is not None:
