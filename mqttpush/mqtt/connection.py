@@ -374,12 +374,13 @@ class Connection:
         # One answer for every filter that is not the client's own, wildcards and shared ones too:
         # a stranger learns nothing about which topics exist.
         refused = self._refused_filter(ReasonCode.NOT_AUTHORIZED)
+        filters = [request.topic_filter for request in packet.requests]
         codes = tuple(
-            0 if self._is_own_topic(request.topic_filter) else refused
-            for request in packet.requests
+            0 if self._is_own_topic(each) or self._is_request_topic(each) else refused
+            for each in filters
         )
         self._send(SubAck(packet.packet_id, codes))  # [MQTT-3.8.4-1, 3.8.4-5]; granted QoS 0
-        if 0 in codes and not self.is_subscribed:
+        if any(map(self._is_own_topic, filters)) and not self.is_subscribed:
             self.is_subscribed = True
             events.append(SubscriptionChanged())
 
@@ -426,6 +427,11 @@ class Connection:
 
     def _is_own_topic(self, topic_filter: str) -> bool:
         return topic_filter == self.mqtt_topic and bool(self.mqtt_topic)
+
+    def _is_request_topic(self, topic_filter: str) -> bool:
+        """Answers come there anyway, but many a client library wants a subscription for them."""
+        is_own = topic_filter.startswith(f"p/{self.client_id}/")
+        return is_own and "#" not in topic_filter and "+" not in topic_filter
 
     def _declared(self, connect: Connect) -> Properties:
         """What this server is, in CONNACK's words (v5 3.2.2.3)."""

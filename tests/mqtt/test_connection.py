@@ -477,12 +477,23 @@ def test_too_much_before_connack_ends_the_connection() -> None:
 
 
 @every_version
-def test_the_onboarding_connection_publishes_and_does_not_subscribe(version: Version) -> None:
+def test_the_onboarding_connection_publishes_and_hears_answers_alone(version: Version) -> None:
     link = Link(version)
     link.connect("anonymous")
     link.connection.take_output()
     topic = "p/anonymous/thing-if/apps/app/onboardings"
     assert link.send(Publish(topic, b"POST")) == [RequestReceived(topic, b"POST")]
-    link.send(subscribe("anonymous"), subscribe(topic))
+    assert link.send(subscribe("anonymous"), subscribe(topic)) == []
     refused = 0x87 if version is Version.V5 else 0x80
-    assert link.replies() == [SubAck(1, (refused,))] * 2
+    assert link.replies() == [SubAck(1, (refused,)), SubAck(1, (0,))]
+    assert not link.connection.is_subscribed
+
+
+@every_version
+def test_a_subscription_to_answers_is_granted_and_means_nothing(version: Version) -> None:
+    link = Link(version)
+    link.connect()
+    link.connection.take_output()
+    assert link.send(subscribe(REQUEST)) == []
+    assert link.replies() == [SubAck(1, (0,))]
+    assert not link.connection.is_subscribed
