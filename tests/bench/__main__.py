@@ -6,6 +6,7 @@ down slows down everybody. Knows no case by name.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -178,7 +179,11 @@ def main(
     except ServerError as exc:
         raise click.ClickException(str(exc)) from exc
     plan = Plan(1 if quick else runs, Scale(is_quick=quick), quiet_s, console)
-    sys.exit(run_all(names or tuple(BY_NAME), plan, compare=compare, is_recorded=not no_record))
+    with contextlib.ExitStack() as stack:
+        with console.status("waiting for another benchmark to end"):
+            stack.enter_context(measure.only_one())
+        code = run_all(names or tuple(BY_NAME), plan, compare=compare, is_recorded=not no_record)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

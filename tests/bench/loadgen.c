@@ -78,7 +78,8 @@ bool loop_until(bool (*done)(void), nanoseconds deadline)
         next = due < next ? due : next;
         /* Rounded down: the last millisecond before a write is spun, so that writes are on time. */
         nanoseconds wait_ms = next > now ? (next - now) / NS_PER_MS : 0;
-        int count = epoll_wait(epoll_fd, ready, READY_AT_ONCE, wait_ms > 1000 ? 1000 : (int)wait_ms);
+        int limit_ms = wait_ms > 1000 ? 1000 : (int)wait_ms;
+        int count = epoll_wait(epoll_fd, ready, READY_AT_ONCE, limit_ms);
         if (count < 0 && errno != EINTR)
             fail("epoll_wait");
         for (int i = 0; i < count; i++) {
@@ -139,7 +140,8 @@ long number(const char *name, long fallback)
 
 struct sockaddr_in address_option(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)number("port", 0))};
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_port = htons((uint16_t)number("port", 0));
     errno = 0;
     if (inet_pton(AF_INET, option("host", "127.0.0.1"), &address.sin_addr) != 1)
         fail("host must be an IPv4 address");
@@ -376,8 +378,8 @@ void report_quantiles(const char *name, nanoseconds *samples, size_t count)
     if (count == 0)
         return;
     qsort(samples, count, sizeof *samples, compare_ns);
-    printf(",\"%s\":{\"count\":%zu,\"p50\":%.6g,\"p95\":%.6g,\"p99\":%.6g,\"max\":%.6g}", name, count,
-           quantile_ms(samples, count, 0.5), quantile_ms(samples, count, 0.95),
+    printf(",\"%s\":{\"count\":%zu,\"p50\":%.6g,\"p95\":%.6g,\"p99\":%.6g,\"max\":%.6g}", name,
+           count, quantile_ms(samples, count, 0.5), quantile_ms(samples, count, 0.95),
            quantile_ms(samples, count, 0.99), quantile_ms(samples, count, 1.0));
 }
 

@@ -157,7 +157,8 @@ static void on_writer_ready(struct link *link, uint32_t ready)
         write_request(writer);
         return;
     }
-    ssize_t got = recv(link->fd, writer->answer + writer->used, ANSWER_LIMIT_BYTES - writer->used, 0);
+    size_t room = ANSWER_LIMIT_BYTES - writer->used;
+    ssize_t got = recv(link->fd, writer->answer + writer->used, room, 0);
     if (got <= 0 && writer->current != NO_REQUEST)
         fail("the server closed an HTTP connection that waits for an answer");
     if (got <= 0) {

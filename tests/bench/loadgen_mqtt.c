@@ -179,7 +179,8 @@ static void handle_packet(struct device *device, const uint8_t *packet, const ui
 }
 
 /* Handles every complete packet and returns how many bytes they took. */
-static size_t handle_packets(struct device *device, const uint8_t *bytes, size_t size, nanoseconds now)
+static size_t handle_packets(struct device *device, const uint8_t *bytes, size_t size,
+                             nanoseconds now)
 {
     size_t at = 0;
     while (device->state != CLOSED) {
@@ -250,7 +251,8 @@ static void start_device(struct device *device, size_t index, nanoseconds now)
     if (storm.source_count != 0) {
         /* 127.0.1.1, 127.0.1.2, ...: limits per address and the range of ports are per source. */
         struct sockaddr_in source = {.sin_family = AF_INET};
-        source.sin_addr.s_addr = htonl(0x7F000101U + (uint32_t)(index % (size_t)storm.source_count));
+        uint32_t number = (uint32_t)(index % (size_t)storm.source_count);
+        source.sin_addr.s_addr = htonl(0x7F000101U + number);
         setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         if (bind(fd, (struct sockaddr *)&source, sizeof source) != 0)
             fail("bind");
@@ -260,7 +262,8 @@ static void start_device(struct device *device, size_t index, nanoseconds now)
     device->started = now;
     storm.in_hand++;
     loop_add(&device->link, EPOLLOUT);
-    if (connect(fd, (struct sockaddr *)&storm.address, sizeof storm.address) != 0 && errno != EINPROGRESS)
+    const struct sockaddr *address = (const struct sockaddr *)&storm.address;
+    if (connect(fd, address, sizeof storm.address) != 0 && errno != EINPROGRESS)
         device_over(device, "connect() failed");
 }
 
@@ -430,7 +433,9 @@ void mqtt_report(void)
 static void send_ping(struct device *device)
 {
     static const uint8_t ping[] = {0xC0, 0};
-    if (device->state == LIVE && send(device->link.fd, ping, sizeof ping, MSG_NOSIGNAL) == sizeof ping)
+    if (device->state != LIVE)
+        return;
+    if (send(device->link.fd, ping, sizeof ping, MSG_NOSIGNAL) == sizeof ping)
         pings.sent++;
 }
 

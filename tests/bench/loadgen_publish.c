@@ -45,7 +45,9 @@ static uint8_t *put_message(uint8_t *at, size_t message)
     char marker[32];
     size_t event = message / feed.copies;
     uint8_t *body = at + 5;
-    const char *topic = feed.topic != NULL ? feed.topic : mqtt_device_topic(message % feed.copies);
+    const char *topic = feed.topic;
+    if (topic == NULL)
+        topic = mqtt_device_topic(message % feed.copies);
     uint8_t *end = put_string(body, topic);
     if (feed.level == LEVEL_5)
         *end++ = 0;
@@ -70,8 +72,8 @@ static void feed_publisher(struct publisher *publisher, nanoseconds now)
             if (due > now)
                 break;
             event_sent(event, due);
-            publisher->end = (size_t)(put_message(publisher->chunk + publisher->end, publisher->next)
-                                      - publisher->chunk);
+            uint8_t *end = put_message(publisher->chunk + publisher->end, publisher->next);
+            publisher->end = (size_t)(end - publisher->chunk);
             publisher->next += feed.publisher_count;
             feed.written++;
         }

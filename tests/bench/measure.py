@@ -6,11 +6,13 @@ Owns readings of `/proc` and of process clocks. Knows no server and no case.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import platform
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -78,6 +80,14 @@ def memory_kib(pid: int) -> int:
 def can_pin() -> bool:
     """Whether server and load can have a core each."""
     return {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0)
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Wait until no other benchmark runs on this machine: they would share the cores."""
+    with (Path(tempfile.gettempdir()) / "mqttpush-bench.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
