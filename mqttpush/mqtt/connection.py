@@ -39,6 +39,7 @@ from mqttpush.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
     Version,
+    number_of,
 )
 
 ANONYMOUS_CLIENT_ID = "anonymous"  # the onboarding connection's, shared by all (spec kii 10.1)
@@ -281,8 +282,8 @@ class Connection:
     def _on_connect(self, connect: Connect, events: list[ConnectionEvent]) -> None:
         self.version = connect.version
         properties = connect.properties
-        self.max_packet_bytes = _number(properties, Property.MAXIMUM_PACKET_SIZE, NO_PACKET_LIMIT)
-        self.topic_alias_maximum = _number(properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
+        self.max_packet_bytes = number_of(properties, Property.MAXIMUM_PACKET_SIZE, NO_PACKET_LIMIT)
+        self.topic_alias_maximum = number_of(properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
         self._connect = connect
         self.state = State.CHECKING
         refusal = self._refusal(connect)
@@ -486,12 +487,6 @@ class Connection:
         self._connect = None
         self._unreleased_ids = None
         return (Closed(reason),)
-
-
-def _number(properties: Properties, key: Property, default: int) -> int:
-    value = properties.get(key, default)
-    assert isinstance(value, int)
-    return value
 
 
 Connection.HANDLERS = {

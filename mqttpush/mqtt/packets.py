@@ -364,3 +364,10 @@ Packet = (
     | Disconnect
     | Auth
 )
+
+
+def number_of(properties: Properties, key: Property, default: int) -> int:
+    """The value of a property that is a number."""
+    value = properties.get(key, default)
+    assert isinstance(value, int)
+    return value

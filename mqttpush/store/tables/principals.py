@@ -17,7 +17,6 @@ from mqttpush.models import App, Group, Owner, Principal, PrincipalKind, Thing, 
 from mqttpush.store import TokenHolder
 from mqttpush.store.tables import Table
 
-
 _KINDS = {kind.value: kind for kind in PrincipalKind}
 
 
