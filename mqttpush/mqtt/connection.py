@@ -376,10 +376,7 @@ class Connection:
         # a stranger learns nothing about which topics exist.
         refused = self._refused_filter(ReasonCode.NOT_AUTHORIZED)
         filters = [request.topic_filter for request in packet.requests]
-        codes = tuple(
-            0 if self._is_own_topic(each) or self._is_request_topic(each) else refused
-            for each in filters
-        )
+        codes = tuple(0 if self._may_hear(each) else refused for each in filters)
         self._send(SubAck(packet.packet_id, codes))  # [MQTT-3.8.4-1, 3.8.4-5]; granted QoS 0
         if any(map(self._is_own_topic, filters)) and not self.is_subscribed:
             self.is_subscribed = True
@@ -429,10 +426,12 @@ class Connection:
     def _is_own_topic(self, topic_filter: str) -> bool:
         return topic_filter == self.mqtt_topic and bool(self.mqtt_topic)
 
-    def _is_request_topic(self, topic_filter: str) -> bool:
-        """Answers come there anyway, but many a client library wants a subscription for them."""
-        is_own = topic_filter.startswith(f"p/{self.client_id}/")
-        return is_own and "#" not in topic_filter and "+" not in topic_filter
+    def _may_hear(self, topic_filter: str) -> bool:
+        """Answers come anyway, but many a client library wants a subscription for them."""
+        is_request_topic = topic_filter.startswith(f"p/{self.client_id}/")
+        return self._is_own_topic(topic_filter) or (
+            is_request_topic and is_topic_name(topic_filter)
+        )
 
     def _declared(self, connect: Connect) -> Properties:
         """What this server is, in CONNACK's words (v5 3.2.2.3)."""
