@@ -364,6 +364,12 @@ class SecuritySettings(Section):
     argon2_memory_kib: int = Field(
         19_456, ge=1024, le=4_194_304, description="argon2id memory, KiB"
     )
+    thing_argon2_time_cost: int = Field(
+        1, ge=1, le=20, description="the same for passwords of things, which are made, not chosen"
+    )
+    thing_argon2_memory_kib: int = Field(
+        7168, ge=1024, le=4_194_304, description="argon2id memory for passwords of things, KiB"
+    )
     max_concurrent_hashes: int = Field(
         2, ge=1, le=64, description="password hashes computed at once; others wait their turn"
     )

@@ -129,6 +129,12 @@ class Passwords:
             memory_cost=settings.argon2_memory_kib,
             parallelism=1,
         )
+        # A fleet onboards at once; a device's password is provisioned, and guesses are counted.
+        self._thing_hasher = PasswordHasher(
+            time_cost=settings.thing_argon2_time_cost,
+            memory_cost=settings.thing_argon2_memory_kib,
+            parallelism=1,
+        )
         self._threads = ThreadPoolExecutor(settings.max_concurrent_hashes, "password")
         self._queue_limit = settings.max_queued_hashes
         self._waiting = 0
@@ -137,6 +143,9 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         return await self._run(lambda: self._hasher.hash(password))
+
+    async def hash_of_thing(self, password: str) -> str:
+        return await self._run(lambda: self._thing_hasher.hash(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Does `password` fit? Takes the same time for `password_hash` None (always False)."""

@@ -61,7 +61,7 @@ class Onboarding:
         context = self._context
         found = await context.store.read(lambda tx: self._find(tx, credentials, draft))
         if found is None:
-            new_hash = await context.passwords.hash(draft.password)
+            new_hash = await context.passwords.hash_of_thing(draft.password)
         else:
             new_hash = ""
             place = f"{credentials.app_id}/{found.subject}"

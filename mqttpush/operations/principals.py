@@ -104,8 +104,8 @@ class Principals:
     ) -> tuple[Thing, str | None]:
         """Register a thing (spec kii 1.4); anybody may. Raises AlreadyExists."""
         context = self._context
-        password_hash = await self._hash(credentials, draft.password)
-        assert password_hash is not None
+        await context.store.read(lambda tx: context.authenticate(tx, credentials))
+        password_hash = await context.passwords.hash_of_thing(draft.password)
         thing = Thing(
             app_id=credentials.app_id,
             thing_id=context.secrets.thing_id(),
