@@ -389,6 +389,23 @@ class MessageRecord:
     sent_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class PhonePayload:
+    """A rendered push as one push network carries it.
+
+    body: the JSON of the network's own format, without the device token. collapse_key: a later push
+    with the same key may replace this one. ttl_s: how long the network may hold it back; None: the
+    server's default. is_urgent: delivered at once (APNs priority 10, FCM and Web Push high).
+    push_type: APNs' own header.
+    """
+
+    body: bytes
+    collapse_key: str = ""
+    ttl_s: int | None = None
+    is_urgent: bool = True
+    push_type: str = "alert"
+
+
 class CommandState(StrEnum):
     """Where a command stands (spec kii 10.6); the values are the wire's."""
 

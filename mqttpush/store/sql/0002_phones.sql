@@ -1,0 +1,1 @@
+-- Phones and browsers: credentials of push networks, jobs and deliveries. Times as in the first schema.

@@ -1,0 +1,1 @@
+-- The second dialect: what its users, devices and collections have that the first has not.

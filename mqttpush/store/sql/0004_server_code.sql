@@ -1,0 +1,1 @@
+-- Server code: hooks, their versions, schedules and what still has to run.
