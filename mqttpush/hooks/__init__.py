@@ -70,7 +70,10 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One run. hook_type: `pre`, `post`, `customEndpoint` or `serverCode`.
+    """One run. hook_type: `pre`, `post`, `customEndpoint` or `serverCode` (spec kii 11).
+
+    Of server code `request["body"]` is the parameters, and the result's `response["body"]` what the
+    function returned or handed to `done`.
 
     request: `method headers body params entityId username userId collectionName appKey
     tempObjectStore` (spec kinvey 8.3), and for requestContext `securityContext clientAppVersion
@@ -107,9 +110,18 @@ class Host(Protocol):
     """What running code may ask of the server; every question names its module and function."""
 
     async def ask(self, call: Call, module: str, function: str, arguments: list[Any]) -> Any:
-        """`push.sendMessage`, `collectionAccess.find`, `email.send`, …: see docs/hooks.md.
+        """Answers JSON; raises HostRefused for what the code's callback gets as its error.
 
-        Answers JSON; raises HostRefused for what the code's callback gets as its error.
+        | module | functions and their arguments |
+        | --- | --- |
+        | `push` | `sendMessage(users, message)`, `sendPayload(users, aps, extras, android)`,
+          `broadcastMessage(message)`, `broadcastPayload(aps, extras, android)` |
+        | `collectionAccess` | `find findOne insert save update remove findAndModify findAndRemove
+          distinct count collectionExists`, the collection's name before the arguments of spec
+          kinvey 8.7 |
+        | `email` | `send(from, to, subject, text, replyTo, html, cc, bcc)` |
+        | `api` | `request(method, path, body, content_type)`: the REST API below the app
+          (`/topics/news/push/messages`) as its administrator; answers `status headers body` |
         """
 
 
