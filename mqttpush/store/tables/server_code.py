@@ -68,7 +68,16 @@ class SqliteServerCode(Table):
             (app_id,),
         )
         return [
-            Hook(row[0], HookKind(row[1]), *row[2:5], orjson.loads(row[5]), row[6]) for row in rows
+            Hook(
+                app_id=row[0],
+                kind=HookKind(row[1]),
+                name=row[2],
+                function=row[3],
+                language=row[4],
+                code=orjson.loads(row[5]),
+                modified_ms=row[6],
+            )
+            for row in rows
         ]
 
     def put_service(self, service: HookService) -> None:
@@ -276,14 +285,29 @@ class SqliteServerCode(Table):
             f"SELECT {self._VERSION} FROM server_code_versions WHERE app_id = ? {where}", values
         )
         return [
-            CodeVersion(*row[:3], orjson.loads(row[3]) if row[3] else None, bool(row[4]), row[5])
+            CodeVersion(
+                app_id=row[0],
+                version_id=row[1],
+                source=row[2],
+                hooks=orjson.loads(row[3]) if row[3] else None,
+                is_current=bool(row[4]),
+                created_ms=row[5],
+            )
             for row in rows
         ]
 
     def _schedules(self, where: str, *values: object) -> list[Schedule]:
         rows = self._execute(f"SELECT {self._SCHEDULE} FROM schedules WHERE {where}", values)
         return [
-            Schedule(row[0], JobKind(row[1]), *row[2:5], orjson.loads(row[5]), row[6])
+            Schedule(
+                app_id=row[0],
+                kind=JobKind(row[1]),
+                name=row[2],
+                plan=row[3],
+                endpoint=row[4],
+                parameters=orjson.loads(row[5]),
+                next_ms=row[6],
+            )
             for row in rows
         ]
 
