@@ -83,7 +83,8 @@ class Credentials:
     app_id: from the path, or from the request's headers where the path has none.
     token: the bearer token, if any. app_key: the key sent along, if any. is_app_known: the
     connection that carried the request has proved the app already. address: the peer's, for
-    counting failures.
+    counting failures. app_secret: the app's key or its master secret (spec kinvey 2). proof: whose
+    password has been checked already.
     """
 
     app_id: str
@@ -91,6 +92,15 @@ class Credentials:
     app_key: str | None = None
     is_app_known: bool = False
     address: str = ""
+    app_secret: str | None = None
+    proof: PasswordProof | None = None
+
+
+class PasswordProof(NamedTuple):
+    """A user whose password fitted this hash; as good as a token while the hash is his."""
+
+    user_id: str
+    password_hash: str
 
 
 # --- apps, users, things, groups ------------------------------------------------------------
@@ -101,7 +111,8 @@ class App:
     """One tenant. A Kinvey environment is an app too: its secrets are `app_key` and the client's.
 
     is_app_key_checked: the strict switch of spec kii 0.3. is_thing_password_checked: who makes
-    himself a thing's owner must know its password (1.5). Both off by default, as Kii's were.
+    himself a thing's owner must know its password (1.5). is_apns_payload_small: Apple's old limit
+    of 2,048 bytes holds (8.5.9). All off by default, the first two as Kii's were.
     """
 
     app_id: str
@@ -113,6 +124,26 @@ class App:
     is_disabled: bool = False
     is_app_key_checked: bool = False
     is_thing_password_checked: bool = False
+    is_apns_payload_small: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KinveySettings:
+    """What an operator chooses for an app that Kinvey's clients use (spec kinvey).
+
+    api_version: of requests that name none. token_owner: `move`, a device token belongs to who
+    registered it last, or `share`, to all who did. is_push_strict: no device is registered for a
+    network without credentials. are_collections_strict: none appears by its first write.
+    """
+
+    api_version: int = 3
+    token_owner: str = "move"
+    is_push_strict: bool = False
+    are_collections_strict: bool = False
+    is_cors_allowed: bool = True
+    is_live_service_on: bool = False
+    escapes_templates: bool = True
+    shows_master_secret: bool = True  # to hooks and services
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +159,7 @@ class User:
     password_hash: str | None = None  # None: a pseudo user
     is_disabled: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    modified_ms: int = 0  # 0: not since it was made
 
     @property
     def subject(self) -> str:
@@ -228,7 +260,8 @@ class Source:
 
     key: the store's number of it, unique over all apps and never used again; the router's index
     and every foreign key use it. creator: subject of who made it. may_have_filters: False saves
-    looking for the named filters of a bucket; only a source looked up by its name knows.
+    looking for the named filters of a bucket. phone_networks: push networks its app has a key for.
+    Only a source looked up by its name knows these two.
     """
 
     key: int
@@ -237,6 +270,7 @@ class Source:
     id: str
     creator: str
     may_have_filters: bool = field(default=True, compare=False)
+    phone_networks: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def path(self) -> str:
@@ -307,17 +341,23 @@ class ObjectQuery(NamedTuple):
 
 
 class DeviceType(StrEnum):
-    """Push networks an installation can be of (spec kii 2.1)."""
+    """Push networks an installation can be of (spec kii 2.1); WEBPUSH is an extension."""
 
     ANDROID = "ANDROID"
     IOS = "IOS"
     JPUSH = "JPUSH"
     MQTT = "MQTT"
+    WEBPUSH = "WEBPUSH"
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One device of one owner. registration_id is the network's device token."""
+    """One device of one owner. registration_id is the network's device token.
+
+    updated_ms: when the device last registered. problem: why the network refuses the token, though
+    the device may still be there; empty if it does not. platform, framework, service: what the
+    second dialect knows of a device, else empty.
+    """
 
     installation_id: str
     owner: Owner
@@ -325,6 +365,11 @@ class Installation:
     registration_id: str
     is_development: bool
     created_ms: int
+    updated_ms: int
+    problem: str = ""
+    platform: str = ""
+    framework: str = ""
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,11 +407,13 @@ class Message:
     """What a sender asked to send (spec kii 8), already valid in itself.
 
     data: flat; goes to every network. networks: the enabled ones only, each with its own part of
-    the request (`data` inside it is merged over the common data).
+    the request (`data` inside it is merged over the common data). is_once: phones only of owners
+    who have no live connection; None: as the app has it.
     """
 
     data: Mapping[str, Any]
     networks: Mapping[str, Mapping[str, Any]]
+    is_once: bool | None = None
     message_type: str | None = None
     to_development: bool = True
     to_production: bool = True
@@ -379,8 +426,42 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """Whom a push is for: who hears a source, or these owners, or everybody of the app.
+
+    filter_keys: who hears one of these filters, too. installation_ids: besides the owners' devices
+    these phones. Nobody gets a push twice on one device.
+    """
+
+    app_id: str
+    source: Source | None = None
+    filter_keys: tuple[int, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    installation_ids: tuple[str, ...] = ()
+    is_everybody: bool = False
+
+    @property
+    def place(self) -> str:
+        """Path of the topic, user or thing; `everybody` or `several` where there is no such one."""
+        if self.source is not None:
+            return self.source.path
+        if len(self.owners) == 1 and not self.installation_ids:
+            return f"{self.owners[0].kind}s/{self.owners[0].id}"
+        return "everybody" if self.is_everybody else "several"
+
+    @staticmethod
+    def of_topic(topic: Source) -> Audience:
+        return Audience(topic.scope.app_id, source=topic)
+
+    @staticmethod
+    def of_owners(*owners: Owner) -> Audience:
+        """At least one, all of one app."""
+        return Audience(owners[0].app_id, owners=owners)
+
+
+@dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """What is kept of an accepted message. place: path of the topic, user or thing."""
+    """What is kept of an accepted message. place: of its audience."""
 
     message_id: str
     app_id: str

@@ -332,34 +332,47 @@ class Installations:
             raise InvalidRequest(
                 f"is required for {draft.device_type.value}", field="installationRegistrationID"
             )
-        existing = tx.installations.get_by_registration(
+        others = tx.installations.list_by_registration(
             owner.app_id, draft.device_type, draft.registration_id
         )
-        if existing is not None:
-            return self._update(tx, existing, owner, draft)
-        return self._insert(tx, owner, draft, draft.registration_id)
+        if not others:
+            return self._insert(tx, owner, draft, draft.registration_id)
+        # The last owner who installs a device has it alone (spec kii 2.3).
+        kept = next((each for each in others if each.owner == owner), others[0])
+        for other in others:
+            if other is not kept:
+                tx.installations.delete(other.installation_id)
+                tx.emit(InstallationRemoved(other.owner, other.installation_id))
+        return self._update(tx, kept, owner, draft)
 
     def _insert(
         self, tx: Transaction, owner: Owner, draft: InstallationDraft, registration_id: str
     ) -> Installation:
+        now_ms = self._context.now_ms()
         installation = Installation(
             self._context.secrets.installation_id(),
             owner,
             draft.device_type,
             registration_id,
             draft.is_development,
-            self._context.now_ms(),
+            created_ms=now_ms,
+            updated_ms=now_ms,
         )
         tx.installations.insert(installation)
         return installation
 
-    @staticmethod
     def _update(
-        tx: Transaction, existing: Installation, owner: Owner, draft: InstallationDraft
+        self, tx: Transaction, existing: Installation, owner: Owner, draft: InstallationDraft
     ) -> Installation:
-        updated = replace(existing, owner=owner, is_development=draft.is_development)
-        if updated != existing:
-            tx.installations.update(updated)
+        updated = replace(
+            existing,
+            owner=owner,
+            is_development=draft.is_development,
+            updated_ms=self._context.now_ms(),
+            problem="",
+        )
+        tx.installations.update(updated)
+        if (owner, draft.is_development) != (existing.owner, existing.is_development):
             tx.emit(InstallationChanged(existing.installation_id, owner, draft.is_development))
         return updated
 

@@ -23,6 +23,7 @@ from mqttpush.models import (
     Group,
     Installation,
     Json,
+    KinveySettings,
     MessageRecord,
     MqttEndpoint,
     Object,
@@ -36,6 +37,7 @@ from mqttpush.models import (
     Thing,
     User,
 )
+from mqttpush.store.server_code import ServerCodeTable
 
 Result = TypeVar("Result")
 OnCommit = Callable[[Sequence[Committed]], None]
@@ -171,14 +173,30 @@ class TokenTable(Protocol):
 class InstallationTable(Protocol):
     """Installations and the endpoints of those of type MQTT."""
 
-    def insert(self, installation: Installation) -> None: ...
+    def insert(self, installation: Installation) -> None:
+        """Raises AlreadyExists: an owner registers a device token once."""
+
     def update(self, installation: Installation) -> None:
-        """Write owner and development flag of an existing one."""
+        """Write all but ID, app, device type and the time it was made; raises AlreadyExists."""
+
+    def set_problem(self, installation_id: str, problem: str) -> None:
+        """Why the network refuses the token; empty: it does not."""
 
     def get(self, app_id: str, installation_id: str) -> Installation | None: ...
     def get_by_registration(
         self, app_id: str, device_type: DeviceType, registration_id: str
-    ) -> Installation | None: ...
+    ) -> Installation | None:
+        """One of those with that device token."""
+
+    def list_by_registration(
+        self, app_id: str, device_type: DeviceType, registration_id: str
+    ) -> list[Installation]:
+        """All with that device token: one an owner, in order of subject."""
+
+    def list_by_prefix(
+        self, app_id: str, device_type: DeviceType, prefix: str
+    ) -> list[Installation]:
+        """All whose device token starts so."""
 
     def list_of(self, owner: Owner) -> list[Installation]: ...
     def list_of_app(self, app_id: str) -> list[Installation]: ...
@@ -343,6 +361,15 @@ class UploadTable(Protocol):
         """IDs."""
 
 
+class KinveyTable(Protocol):
+    """What the second dialect keeps of an app."""
+
+    def settings(self, app_id: str) -> KinveySettings:
+        """The defaults for an app that chose none, or that there is not."""
+
+    def put_settings(self, app_id: str, settings: KinveySettings) -> None: ...
+
+
 class Transaction(Protocol):
     """What a unit of work sees: the tables as of now, its own writes included.
 
@@ -377,6 +404,10 @@ class Transaction(Protocol):
     def commands(self) -> CommandTable: ...
     @property
     def messages(self) -> MessageTable: ...
+    @property
+    def server_code(self) -> ServerCodeTable: ...
+    @property
+    def kinvey(self) -> KinveyTable: ...
 
     def emit(self, committed: Committed) -> None:
         """Hand this on, in commit order, once the unit is durable."""

@@ -113,33 +113,49 @@ class Model:
     # --- installations --------------------------------------------------------------------
 
     def insert_installation(self, item: Installation) -> None:
-        for other in self.installation_by_id.values():
-            if other.installation_id == item.installation_id or (
-                (other.owner.app_id, other.device_type, other.registration_id)
-                == (item.owner.app_id, item.device_type, item.registration_id)
-            ):
-                raise AlreadyExists("installation", item.installation_id)
+        if item.installation_id in self.installation_by_id:
+            raise AlreadyExists("installation", item.installation_id)
+        self._require_free(item)
         self.installation_by_id[item.installation_id] = item
 
     def update_installation(self, item: Installation) -> None:
         """Of one that is not there: nothing."""
         existing = self.installation_by_id.get(item.installation_id)
         if existing is not None:
-            self.installation_by_id[item.installation_id] = replace(
-                existing, owner=item.owner, is_development=item.is_development
-            )
+            kept = {"device_type": existing.device_type, "created_ms": existing.created_ms}
+            updated = replace(item, **kept)  # type: ignore[arg-type]
+            self._require_free(updated)
+            self.installation_by_id[item.installation_id] = updated
+
+    def _require_free(self, item: Installation) -> None:
+        """An owner registers a device token once."""
+        for other in self.installation_by_id.values():
+            if other.installation_id != item.installation_id and (
+                (other.owner, other.device_type, other.registration_id)
+                == (item.owner, item.device_type, item.registration_id)
+            ):
+                raise AlreadyExists("installation", item.installation_id)
 
     def delete_installation(self, installation_id: str) -> bool:
         return self.installation_by_id.pop(installation_id, None) is not None
 
-    def installation_registered(
+    def installations_registered(
         self, app_id: str, device_type: DeviceType, registration_id: str
-    ) -> Installation | None:
+    ) -> list[Installation]:
         key = (app_id, device_type, registration_id)
         items = self.installation_by_id.values()
-        return next(
-            (i for i in items if (i.owner.app_id, i.device_type, i.registration_id) == key), None
-        )
+        found = [i for i in items if (i.owner.app_id, i.device_type, i.registration_id) == key]
+        return sorted(found, key=lambda item: item.owner.subject)
+
+    def installations_starting(
+        self, app_id: str, device_type: DeviceType, prefix: str
+    ) -> list[Installation]:
+        return [
+            item
+            for item in self.installation_by_id.values()
+            if (item.owner.app_id, item.device_type) == (app_id, device_type)
+            and item.registration_id.startswith(prefix)
+        ]
 
     def installations_of(self, owner: Owner) -> list[Installation]:
         return [item for item in self.installation_by_id.values() if item.owner == owner]

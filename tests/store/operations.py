@@ -211,13 +211,17 @@ def installations(draw: st.DrawFn) -> Operation:
             lambda tx: tx.installations.delete(item.installation_id),
             lambda model: model.delete_installation(item.installation_id),
         ),
+        "find by the start of": (
+            lambda tx: sorted(tx.installations.list_by_prefix(*key), key=_installation_id),
+            lambda model: sorted(model.installations_starting(*key), key=_installation_id),
+        ),
         "list all of the owner of": (
             lambda tx: sorted(tx.installations.list_of(owner), key=_installation_id),
             lambda model: sorted(model.installations_of(owner), key=_installation_id),
         ),
         "find": (
-            lambda tx: tx.installations.get_by_registration(*key),
-            lambda model: model.installation_registered(*key),
+            lambda tx: tx.installations.list_by_registration(*key),
+            lambda model: model.installations_registered(*key),
         ),
     }
     return drawn(draw, f"installation {item.installation_id} {key} of {owner.subject}", steps)

@@ -115,3 +115,28 @@ async def test_a_newer_file_is_refused_by_both_versions_and_not_touched(file_dsn
 
 def test_the_files_of_the_package_are_numbered_without_a_gap() -> None:
     assert [migration.version for migration in KNOWN] == list(range(1, NOW + 1))
+
+
+@in_loop
+async def test_installations_of_the_first_schema_keep_their_endpoints(file_dsn: str) -> None:
+    path_of(file_dsn).parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path_of(file_dsn))
+    connection.executescript(KNOWN[0].sql)
+    connection.executescript(
+        "CREATE TABLE schema_versions (version INTEGER, name TEXT, applied_at TEXT);"
+        "INSERT INTO schema_versions VALUES (1, 'initial', '');"
+        "INSERT INTO apps VALUES ('a', 'a', 'k', 'c', x'00', 1, 0, 0, 0);"
+        "INSERT INTO installations VALUES ('i', 'a', 'user:u', 'MQTT', 'r', 0, 7);"
+        "INSERT INTO mqtt_endpoints VALUES ('i', 'name', x'00', 'topic', 9);"
+    )
+    connection.close()
+    async with opened(file_dsn) as stage:
+        kept = await stage.store.read(lambda tx: tx.installations.get("a", "i"))
+        assert kept is not None
+        assert (kept.created_ms, kept.updated_ms, kept.problem) == (7, 7, "")
+        endpoint = await stage.store.read(lambda tx: tx.installations.endpoint("i"))
+        assert endpoint is not None
+        assert endpoint.mqtt_topic == "topic"
+        await stage.store.write(lambda tx: tx.installations.delete("i"))
+        assert await stage.store.read(lambda tx: tx.installations.endpoint("i")) is None
+    assert not {"endpoints_aside", "new_installations"} & tables_in(path_of(file_dsn))

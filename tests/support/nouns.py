@@ -76,6 +76,7 @@ def installation(
         registration_id=registration_id or f"registration-of-{installation_id}",
         is_development=is_development,
         created_ms=NOW_MS,
+        updated_ms=NOW_MS,
     )
 
 

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Any
 
 from mqttpush.errors import AlreadyExists
 from mqttpush.models import DeviceType, Installation, MqttEndpoint, Owner
@@ -19,13 +20,15 @@ from mqttpush.store.tables import Table
 
 class SqliteInstallations(Table):
     _COLUMNS = (
-        "installation_id, app_id, subject, device_type, registration_id, is_development, created_ms"
+        "installation_id, app_id, subject, device_type, registration_id, is_development,"
+        " created_ms, updated_ms, problem, platform, framework, service"
     )
 
     def insert(self, installation: Installation) -> None:
         try:
             self._execute(
-                f"INSERT INTO installations ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO installations ({self._COLUMNS}) VALUES"
+                " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     installation.installation_id,
                     *installation.owner,
@@ -33,19 +36,41 @@ class SqliteInstallations(Table):
                     installation.registration_id,
                     installation.is_development,
                     installation.created_ms,
+                    installation.updated_ms,
+                    installation.problem,
+                    installation.platform,
+                    installation.framework,
+                    installation.service,
                 ),
             )
         except sqlite3.IntegrityError as exc:
             raise AlreadyExists("installation", installation.installation_id) from exc
 
     def update(self, installation: Installation) -> None:
+        try:
+            self._execute(
+                "UPDATE installations SET subject = ?, registration_id = ?, is_development = ?,"
+                " updated_ms = ?, problem = ?, platform = ?, framework = ?, service = ?"
+                " WHERE installation_id = ?",
+                (
+                    installation.owner.subject,
+                    installation.registration_id,
+                    installation.is_development,
+                    installation.updated_ms,
+                    installation.problem,
+                    installation.platform,
+                    installation.framework,
+                    installation.service,
+                    installation.installation_id,
+                ),
+            )
+        except sqlite3.IntegrityError as exc:
+            raise AlreadyExists("installation", installation.installation_id) from exc
+
+    def set_problem(self, installation_id: str, problem: str) -> None:
         self._execute(
-            "UPDATE installations SET subject = ?, is_development = ? WHERE installation_id = ?",
-            (
-                installation.owner.subject,
-                installation.is_development,
-                installation.installation_id,
-            ),
+            "UPDATE installations SET problem = ? WHERE installation_id = ?",
+            (problem, installation_id),
         )
 
     def get(self, app_id: str, installation_id: str) -> Installation | None:
@@ -55,13 +80,29 @@ class SqliteInstallations(Table):
     def get_by_registration(
         self, app_id: str, device_type: DeviceType, registration_id: str
     ) -> Installation | None:
-        found = self._select(
-            "app_id = ? AND device_type = ? AND registration_id = ?",
+        found = self.list_by_registration(app_id, device_type, registration_id)
+        return found[0] if found else None
+
+    def list_by_registration(
+        self, app_id: str, device_type: DeviceType, registration_id: str
+    ) -> list[Installation]:
+        return self._select(
+            "app_id = ? AND device_type = ? AND registration_id = ? ORDER BY subject",
             app_id,
             device_type.value,
             registration_id,
         )
-        return found[0] if found else None
+
+    def list_by_prefix(
+        self, app_id: str, device_type: DeviceType, prefix: str
+    ) -> list[Installation]:
+        return self._select(
+            "app_id = ? AND device_type = ? AND registration_id >= ? AND registration_id < ?",
+            app_id,
+            device_type.value,
+            prefix,
+            f"{prefix}\U0010ffff",
+        )
 
     def list_of(self, owner: Owner) -> list[Installation]:
         return self._select("app_id = ? AND subject = ? ORDER BY created_ms", *owner)
@@ -120,7 +161,7 @@ class SqliteInstallations(Table):
             """
             SELECT e.installation_id, e.username, e.password_hash, e.mqtt_topic, e.expires_ms,
                    i.app_id, i.subject, i.device_type, i.registration_id, i.is_development,
-                   i.created_ms,
+                   i.created_ms, i.updated_ms, i.problem, i.platform, i.framework, i.service,
                    NOT a.is_disabled AND NOT coalesce(u.is_disabled, h.is_disabled, 1)
             FROM json_each(?) AS wanted
             CROSS JOIN mqtt_endpoints e ON e.username = wanted.value
@@ -135,7 +176,7 @@ class SqliteInstallations(Table):
         )
         return {
             row[1]: ConnectRow(
-                MqttEndpoint(*row[:5]), self._installation((row[0], *row[5:11])), bool(row[11])
+                MqttEndpoint(*row[:5]), self._installation((row[0], *row[5:16])), bool(row[16])
             )
             for row in rows
         }
@@ -145,7 +186,6 @@ class SqliteInstallations(Table):
         return [self._installation(row) for row in rows]
 
     @staticmethod
-    def _installation(row: tuple[str, str, str, str, str, int, int]) -> Installation:
-        return Installation(
-            row[0], Owner(row[1], row[2]), DeviceType(row[3]), row[4], bool(row[5]), row[6]
-        )
+    def _installation(row: tuple[Any, ...]) -> Installation:
+        owner = Owner(row[1], row[2])
+        return Installation(row[0], owner, DeviceType(row[3]), row[4], bool(row[5]), *row[6:])

@@ -23,13 +23,13 @@ _KINDS = {kind.value: kind for kind in PrincipalKind}
 class SqliteApps(Table):
     _COLUMNS = (
         "app_id, name, app_key, client_id, client_secret_hash, created_ms, is_disabled,"
-        " is_app_key_checked, is_thing_password_checked"
+        " is_app_key_checked, is_thing_password_checked, is_apns_payload_small"
     )
 
     def insert(self, app: App) -> None:
         try:
             self._execute(
-                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 astuple(app),
             )
         except sqlite3.IntegrityError as exc:
@@ -41,12 +41,13 @@ class SqliteApps(Table):
     def update(self, app: App) -> None:
         self._execute(
             "UPDATE apps SET name = ?, is_disabled = ?, is_app_key_checked = ?,"
-            " is_thing_password_checked = ? WHERE app_id = ?",
+            " is_thing_password_checked = ?, is_apns_payload_small = ? WHERE app_id = ?",
             (
                 app.name,
                 app.is_disabled,
                 app.is_app_key_checked,
                 app.is_thing_password_checked,
+                app.is_apns_payload_small,
                 app.app_id,
             ),
         )
@@ -66,20 +67,20 @@ class SqliteApps(Table):
         return self._app(row) if row else None
 
     @staticmethod
-    def _app(row: tuple[str, str, str, str, bytes, int, int, int, int]) -> App:
-        return App(*row[:6], bool(row[6]), bool(row[7]), bool(row[8]))
+    def _app(row: tuple[str, str, str, str, bytes, int, int, int, int, int]) -> App:
+        return App(*row[:6], *map(bool, row[6:]))
 
 
 class SqliteUsers(Table):
     _COLUMNS = (
         "app_id, user_id, created_ms, login_name, email_address, phone_number, password_hash,"
-        " is_disabled, fields"
+        " is_disabled, fields, modified_ms"
     )
 
     def insert(self, user: User) -> None:
         try:
             self._execute(
-                f"INSERT INTO users ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO users ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     user.app_id,
                     user.user_id,
@@ -90,6 +91,7 @@ class SqliteUsers(Table):
                     user.password_hash,
                     user.is_disabled,
                     orjson.dumps(user.fields).decode(),
+                    user.modified_ms,
                 ),
             )
         except sqlite3.IntegrityError as exc:
@@ -105,14 +107,14 @@ class SqliteUsers(Table):
         ).fetchone()
         if row is None:
             return None
-        values: list[Any] = [*row[:7], bool(row[7]), orjson.loads(row[8])]
+        values: list[Any] = [*row[:7], bool(row[7]), orjson.loads(row[8]), row[9]]
         return User(*values)
 
     def update(self, user: User) -> None:
         try:
             self._execute(
                 "UPDATE users SET login_name = ?, email_address = ?, phone_number = ?,"
-                " password_hash = ?, is_disabled = ?, fields = ?"
+                " password_hash = ?, is_disabled = ?, fields = ?, modified_ms = ?"
                 " WHERE app_id = ? AND user_id = ?",
                 (
                     user.login_name,
@@ -121,6 +123,7 @@ class SqliteUsers(Table):
                     user.password_hash,
                     user.is_disabled,
                     orjson.dumps(user.fields).decode(),
+                    user.modified_ms,
                     user.app_id,
                     user.user_id,
                 ),
