@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mqttpush.config_phones import NetworkSettings
 from mqttpush.config_sections import (
     HttpSettings,
     LimitSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "LimitSettings",
     "LogSettings",
     "MqttSettings",
+    "NetworkSettings",
     "Section",
     "SecuritySettings",
     "Settings",
@@ -81,6 +83,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
+    networks: NetworkSettings = NetworkSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     log: LogSettings = LogSettings()
 
