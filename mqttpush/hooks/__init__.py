@@ -39,13 +39,22 @@ class FailureKind(StrEnum):
 class HookFailed(MqttPushError):
     """A run did not end well. debug: for the developer of the hook; holds no path of this machine.
 
-    status: other than the kind's own, where a remote handler chose one.
+    status: other than the kind's own, where a remote handler chose one. log: what the code wrote
+    before it failed, as in `Result`.
     """
 
-    def __init__(self, kind: FailureKind, debug: str, *, status: int | None = None) -> None:
+    def __init__(
+        self,
+        kind: FailureKind,
+        debug: str,
+        *,
+        status: int | None = None,
+        log: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self.kind = kind
         self.debug = debug
         self.status = status
+        self.log = log
         super().__init__(f"{kind.value}: {debug}")
 
 
