@@ -24,7 +24,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from mqttpush.config import SecuritySettings
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
-from mqttpush.models import Credentials, Principal, PrincipalKind
+from mqttpush.models import Credentials, PasswordProof, Principal, PrincipalKind
 from mqttpush.store import ConnectRow, Result, Transaction
 
 _BASE36: Final = string.digits + string.ascii_lowercase
@@ -81,6 +81,14 @@ class SecretMaker:
 
     def mqtt_topic(self) -> str:
         return self._text(_ALPHANUMERIC, MQTT_TOPIC_LENGTH)
+
+    def document_id(self) -> str:
+        """24 lower-case hexadecimal digits (spec kinvey 7.1)."""
+        return urandom(12).hex()
+
+    def service_secret(self, app_id: str) -> str:
+        """A master secret that can be told again, for hooks and services; the store has none."""
+        return self._derived(f"service-secret\0{app_id}")
 
     def blob(self) -> str:
         """The name of a file: lower case, because some file systems know no other."""
@@ -201,13 +209,22 @@ class FailureCounter:
             self._failures.popitem(last=False)
 
 
-def authenticate(tx: Transaction, credentials: Credentials, now_ms: int) -> Principal:
+def authenticate(
+    tx: Transaction,
+    credentials: Credentials,
+    now_ms: int,
+    service_secret: Callable[[str], str],
+) -> Principal:
     """Who is it? Raises NotAuthenticated, PrincipalDisabled, NotFound for an unknown app.
 
     Without a token: the anonymous principal, the app key checked only where the app is strict
-    (spec kii 0.3). A token of another app is as good as none.
+    (spec kii 0.3). A token of another app is as good as none. service_secret: of an app.
     """
     if credentials.token is None:
+        if credentials.app_secret is not None:
+            return _holder_of_secret(tx, credentials, credentials.app_secret, service_secret)
+        if credentials.proof is not None:
+            return _proved(tx, credentials.app_id, credentials.proof)
         return _anonymous(tx, credentials)
     holder = tx.tokens.holder(secret_hash(credentials.token), now_ms)
     if holder is None or (credentials.app_id and holder.principal.app_id != credentials.app_id):
@@ -233,6 +250,35 @@ def _anonymous(tx: Transaction, credentials: Credentials) -> Principal:
     ):
         raise NotAuthenticated("the app key is not valid")
     return Principal(app.app_id, PrincipalKind.ANONYMOUS)
+
+
+def _holder_of_secret(
+    tx: Transaction, credentials: Credentials, secret: str, service_secret: Callable[[str], str]
+) -> Principal:
+    """The administrator by a master secret, anonymous by the app key (spec kinvey 2)."""
+    app = tx.apps.get(credentials.app_id)
+    if app is None:
+        raise NotAuthenticated("the app or its secret is not valid")
+    is_master = hmac.compare_digest(secret_hash(secret), app.client_secret_hash)
+    is_service = hmac.compare_digest(secret.encode(), service_secret(app.app_id).encode())
+    is_app = hmac.compare_digest(secret.encode(), app.app_key.encode())
+    if not (is_master or is_service or is_app):
+        raise NotAuthenticated("the app or its secret is not valid")
+    if app.is_disabled:
+        raise PrincipalDisabled("app", app.app_id)
+    is_admin = is_master or is_service
+    return Principal(app.app_id, PrincipalKind.ADMIN if is_admin else PrincipalKind.ANONYMOUS)
+
+
+def _proved(tx: Transaction, app_id: str, proof: PasswordProof) -> Principal:
+    app, user = tx.apps.get(app_id), tx.users.get(app_id, proof.user_id)
+    if app is None or user is None or user.password_hash != proof.password_hash:
+        raise NotAuthenticated("the user name or password is not valid")
+    if app.is_disabled:
+        raise PrincipalDisabled("app", app_id)
+    if user.is_disabled:
+        raise PrincipalDisabled("user", user.user_id)
+    return Principal(app_id, PrincipalKind.USER, user.user_id)
 
 
 def may_connect(row: ConnectRow, password: bytes, now_ms: int) -> bool:

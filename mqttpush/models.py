@@ -131,13 +131,13 @@ class App:
 class KinveySettings:
     """What an operator chooses for an app that Kinvey's clients use (spec kinvey).
 
-    api_version: of requests that name none. token_owner: `move`, a device token belongs to who
-    registered it last, or `share`, to all who did. is_push_strict: no device is registered for a
+    api_version: of requests that name none. shares_device_tokens: a token belongs to all who
+    registered it, not just to the last one. is_push_strict: no device is registered for a
     network without credentials. are_collections_strict: none appears by its first write.
     """
 
     api_version: int = 3
-    token_owner: str = "move"
+    shares_device_tokens: bool = False
     is_push_strict: bool = False
     are_collections_strict: bool = False
     is_cors_allowed: bool = True

@@ -37,8 +37,11 @@ from mqttpush.rest.app import Application
 from mqttpush.rest.kii.errors import render_error
 from mqttpush.rest.kii.installations import MqttAddress
 from mqttpush.rest.kii.table import kii_routes
+from mqttpush.rest.kinvey.edge import kinvey_edge
+from mqttpush.rest.kinvey.table import kinvey_routes
 from mqttpush.rest.listener import HttpListener, bind_http, host_port
 from mqttpush.rest.over_mqtt import MqttRequest, RequestTopics
+from mqttpush.rest.routing import Edge
 from mqttpush.router import CloseReason, Router
 from mqttpush.store import OnCommit, Store
 from mqttpush.store.blobs import BlobKeeper, open_blobs
@@ -190,8 +193,8 @@ class Server:
         self.operations = operations = Operations.over(context)
         self._store = store
         self.application = Application(
-            routes=kii_routes(operations, self._mqtt_address),
-            render_error=render_error,
+            routes=[*kii_routes(operations, self._mqtt_address), *kinvey_routes(operations)],
+            edges=(Edge(render_error), kinvey_edge(operations.environments)),
             settings=self._settings.http,
             metrics=self._metrics,
             check_ready=self._check_ready,

@@ -171,7 +171,7 @@ async def principal_of(credentials: Credentials, now_ms: int = nouns.NOW_MS) -> 
 
 def answered(tx: Transaction, credentials: Credentials, now_ms: int) -> Principal | Exception:
     try:
-        return authenticate(tx, credentials, now_ms)
+        return authenticate(tx, credentials, now_ms, lambda app_id: f"service-{app_id}")
     except (NotAuthenticated, NotFound, PrincipalDisabled) as exc:
         return exc
 

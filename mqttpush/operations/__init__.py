@@ -14,6 +14,7 @@ from mqttpush.operations.bodies import Bodies
 from mqttpush.operations.buckets import Buckets
 from mqttpush.operations.commands import Commands
 from mqttpush.operations.context import Context
+from mqttpush.operations.environments import Environments
 from mqttpush.operations.filters import Filters
 from mqttpush.operations.groups import Groups
 from mqttpush.operations.installations import Installations
@@ -47,6 +48,7 @@ class Operations:
     groups: Groups
     filters: Filters
     acls: Acls
+    environments: Environments
 
     @staticmethod
     def over(context: Context) -> Operations:
@@ -69,4 +71,5 @@ class Operations:
             groups=Groups(context),
             filters=Filters(context),
             acls=Acls(context),
+            environments=Environments(context),
         )

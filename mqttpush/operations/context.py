@@ -37,7 +37,8 @@ class Context:
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""
-        return checks.authenticate(tx, credentials, self.now_ms())
+        service_secret = self.secrets.service_secret
+        return checks.authenticate(tx, credentials, self.now_ms(), service_secret)
 
 
 ME = "me"

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,9 +32,8 @@ from mqttpush.metrics import Metrics
 from mqttpush.rest.documents import SERVER, DocumentRoutes
 from mqttpush.rest.files import FileAnswer
 from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
-from mqttpush.rest.routing import Content, Route, RouteTable
+from mqttpush.rest.routing import Content, Edge, Route, RouteTable
 
-RenderError = Callable[[MqttPushError], ApiResponse]
 # Raises when a part is not ready; the text of the error is the reason.
 ReadyCheck = Callable[[], Awaitable[None]]
 
@@ -57,18 +64,21 @@ _PREFLIGHT_HEADERS: Final = {
 
 
 class Application:
-    """The ASGI application. routes: of all dialects. render_error: of the dialect of a path."""
+    """The ASGI application. routes: of all dialects. edges: one a dialect; the first has no folders
+    of its own and so every path that no other one claims.
+    """
 
     def __init__(
         self,
         *,
         routes: Iterable[Route],
-        render_error: RenderError,
+        edges: Sequence[Edge],
         settings: HttpSettings,
         metrics: Metrics,
         check_ready: ReadyCheck,
     ) -> None:
-        self._render_error = render_error
+        self._edge, *others = edges
+        self._edge_by_folder = {folder: edge for edge in others for folder in edge.folders}
         self._settings = settings
         self._metrics = metrics
         self._check_ready = check_ready
@@ -91,10 +101,16 @@ class Application:
         """One HTTP request; ASGI's other protocols are not spoken."""
         assert scope["type"] == "http"
         request = Request(scope, receive)
+        api_request = self._begun(request)
+        path = (request.scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        edge = self._edge_of(path)
+        edge.begin(api_request)
+        answering = self._answer(request, api_request, edge, path)
         try:
-            response = await self._guarded(self._answer(request), request.method, scope["path"])
+            response = await self._guarded(answering, api_request, edge, scope["path"])
         except ClientDisconnect:
             return  # nobody is left to hear an answer, and half a body must not count as whole
+        response = edge.finish(api_request, response)
         await _to_http(response)(scope, receive, send)
 
     async def answer(self, request: ApiRequest, path: str) -> ApiResponse:
@@ -102,34 +118,38 @@ class Application:
 
         path: without query, percent-encoded.
         """
-        return await self._guarded(self._dispatch(request, path), request.method, path)
+        return await self._guarded(self._dispatch(request, path), request, self._edge, path)
 
-    def error(self, error: MqttPushError) -> ApiResponse:
+    def error(self, error: MqttPushError, edge: Edge | None = None) -> ApiResponse:
         """The answer for an error, counted where it is a bound that was met."""
         if isinstance(error, LimitReached):
             self._metrics.limits_reached.add(error.limit)
-        response = self._render_error(error)
+        response = (edge or self._edge).render_error(error)
         if error is TOO_LARGE:
             response.status = 413
         return response
 
     async def _guarded(
-        self, answering: Coroutine[Any, Any, ApiResponse], method: str, path: str
+        self,
+        answering: Coroutine[Any, Any, ApiResponse],
+        request: ApiRequest,
+        edge: Edge,
+        path: str,
     ) -> ApiResponse:
         try:
             response = await answering
         except MqttPushError as exc:
-            response = self.error(exc)
+            response = self.error(exc, edge)
         except ClientDisconnect:
             raise
         except Exception:
-            _log.exception("request failed: %s %s", method, path)
-            response = self.error(MqttPushError("internal error"))
-        self._metrics.http_requests.add(_counted_method(method), str(response.status))
+            _log.exception("request failed: %s %s %s", request.method, path, request.request_id)
+            response = self.error(MqttPushError("internal error"), edge)
+        self._metrics.http_requests.add(_counted_method(request.method), str(response.status))
         return response
 
     async def _dispatch(self, request: ApiRequest, path: str) -> ApiResponse:
-        found = self._find(request, path)
+        found = self._find(request, self._edge, path)
         if isinstance(found, ApiResponse):
             return found
         if found.is_streamed:
@@ -140,11 +160,15 @@ class Application:
             raise _ONLY_HTTP
         return response
 
-    def _find(self, request: ApiRequest, path: str) -> Route | ApiResponse:
+    def _edge_of(self, path: str) -> Edge:
+        folder = next(filter(None, path.split("/")), "")
+        return self._edge_by_folder.get(folder, self._edge)
+
+    def _find(self, request: ApiRequest, edge: Edge, path: str) -> Route | ApiResponse:
         """The route of the request, which gets its parameters, or what there is instead."""
         match = self.table.find(path)
         if match is None:
-            return self.error(_NO_SUCH_PATH)
+            return self.error(edge.missing(request.method, path) or _NO_SUCH_PATH, edge)
         found = match.routes.get(request.method)
         if found is None and request.method == "HEAD":
             found = match.routes.get("GET")
@@ -152,7 +176,10 @@ class Application:
             allowed = ", ".join(sorted({*match.routes, "OPTIONS"}))
             if request.method == "OPTIONS":
                 return ApiResponse(204, headers={"allow": allowed})
-            response = self.error(_NO_SUCH_METHOD)
+            known = edge.missing(request.method, path)
+            if known is not None:
+                return self.error(known, edge)
+            response = self.error(_NO_SUCH_METHOD, edge)
             response.status = 405
             response.headers["allow"] = allowed
             return response
@@ -160,13 +187,12 @@ class Application:
         request.parameters = match.parameters(names)
         return route
 
-    async def _answer(self, request: Request) -> ApiResponse:
+    def _begun(self, request: Request) -> ApiRequest:
         headers = dict(request.headers.items())
         method = request.method
         if method == "POST":
             method = headers.get("x-http-method-override", method).upper()
-        raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-        api_request = ApiRequest(
+        return ApiRequest(
             method,
             {},
             dict(request.query_params) if request.scope["query_string"] else {},
@@ -176,7 +202,13 @@ class Application:
             self._settings.max_json_depth,
             address=request.client.host if request.client else "",
         )
-        found = self._find(api_request, raw_path.decode("latin-1"))
+
+    async def _answer(
+        self, request: Request, api_request: ApiRequest, edge: Edge, path: str
+    ) -> ApiResponse:
+        if edge.preflight is not None and api_request.method == "OPTIONS":
+            return await edge.preflight(api_request, path)
+        found = self._find(api_request, edge, path)
         if isinstance(found, Route) and found.is_streamed:
             api_request.stream = self._stream(request)
         else:
@@ -247,7 +279,7 @@ def _counted_method(method: str) -> str:
 def _to_http(response: ApiResponse) -> Response:
     headers = response.headers
     if "allow" in headers:
-        headers = {**headers, **_PREFLIGHT_HEADERS}
+        headers = {**_PREFLIGHT_HEADERS, **headers}
     if response.status == HTTPStatus.REQUEST_TIMEOUT:
         headers = {**headers, "connection": "close"}  # the rest would be waited for
     if response.file is not None:

@@ -29,6 +29,7 @@ class ApiRequest:
 
     stream: the body as it comes, for a route that reads it so; then `body` is empty. address: the
     peer's. connection_app_id: the app that an MQTT connection has proved, empty over HTTP.
+    request_id, version: where the dialect names its requests, and has versions.
     """
 
     method: str
@@ -41,6 +42,8 @@ class ApiRequest:
     stream: AsyncIterator[bytes] | None = None
     address: str = ""
     connection_app_id: str = ""
+    request_id: str = ""
+    version: int | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, streamed or not; can be read once."""
@@ -57,12 +60,17 @@ class ApiRequest:
 
     def json(self) -> Json:
         """The body as a JSON object; raises InvalidRequest with the spec's code."""
+        value = self.json_value()
+        if not isinstance(value, dict):
+            raise InvalidRequest("the body must be a JSON object", code="INVALID_JSON")
+        return value
+
+    def json_value(self) -> Any:
+        """The body as any JSON value; raises InvalidRequest with the spec's code."""
         try:
             value = orjson.loads(self.body)
         except orjson.JSONDecodeError as exc:
             raise InvalidRequest(f"the body is not JSON: {exc}", code="INVALID_JSON") from exc
-        if not isinstance(value, dict):
-            raise InvalidRequest("the body must be a JSON object", code="INVALID_JSON")
         openings = self.body.count(b"{") + self.body.count(b"[")
         if openings > self.max_json_depth and _depth(value) > self.max_json_depth:
             raise InvalidRequest(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
 
-from mqttpush.errors import InvalidRequest
+from mqttpush.errors import InvalidRequest, MqttPushError
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 
 Handler = Callable[[ApiRequest], Awaitable[ApiResponse]]
@@ -46,6 +46,23 @@ class Dialect:
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     security_schemes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     security: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How one dialect behaves where no route of it does: errors, headers of every answer, CORS.
+
+    folders: the first segments of its paths; empty for all that no other dialect has. begin: sees
+    a request before its route is looked for. missing: what to answer where no route fits, None for
+    the usual. preflight: answers OPTIONS, None for the usual. finish: the last look at an answer.
+    """
+
+    render_error: Callable[[MqttPushError], ApiResponse]
+    folders: frozenset[str] = frozenset()
+    begin: Callable[[ApiRequest], None] = lambda _: None
+    missing: Callable[[str, str], MqttPushError | None] = lambda method, path: None
+    preflight: Callable[[ApiRequest, str], Awaitable[ApiResponse]] | None = None
+    finish: Callable[[ApiRequest, ApiResponse], ApiResponse] = lambda _, response: response
 
 
 @dataclass(frozen=True, slots=True)

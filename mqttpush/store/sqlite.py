@@ -31,6 +31,7 @@ from mqttpush.store.migrations import Migration, known_migrations, migrate
 from mqttpush.store.tables.bodies import SqliteBodies, SqliteUploads
 from mqttpush.store.tables.commands import SqliteCommands
 from mqttpush.store.tables.installations import SqliteInstallations
+from mqttpush.store.tables.kinvey import SqliteKinvey
 from mqttpush.store.tables.messages import SqliteMessages
 from mqttpush.store.tables.objects import SqliteObjects
 from mqttpush.store.tables.principals import (
@@ -78,6 +79,7 @@ class SqliteTransaction:
         self.uploads = SqliteUploads(connection)
         self.commands = SqliteCommands(connection)
         self.messages = SqliteMessages(connection)
+        self.kinvey = SqliteKinvey(connection)
         self.emitted: list[Committed] = []
         self.emit = self.emitted.append
 

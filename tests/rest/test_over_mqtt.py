@@ -25,7 +25,7 @@ from mqttpush.rest.over_mqtt import (
     parse_frame,
     render_frame,
 )
-from mqttpush.rest.routing import Route
+from mqttpush.rest.routing import Edge, Route
 from tests.support.loop import in_loop
 from tests.support.things import Answer, frame, read_answer
 
@@ -125,7 +125,7 @@ class Desk:
         route = Route("POST", "/thing-if/apps/{appID}/onboardings", self._work, "Wait")
         application = Application(
             routes=[route],
-            render_error=render_error,
+            edges=(Edge(render_error),),
             settings=HttpSettings(),
             metrics=Metrics(),
             check_ready=self._nothing,

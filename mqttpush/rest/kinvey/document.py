@@ -1,0 +1,98 @@
+"""What documents say about this dialect as a whole: parameters, credentials, error answers.
+
+Knows no route.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mqttpush.models import Json
+from mqttpush.rest.kinvey.errors import ERRORS
+from mqttpush.rest.routing import Dialect
+
+# Any route may find a bad header, body or path, bad credentials, a disabled app, a name that is
+# not there, too large a body, a limit, or a store that is busy.
+COMMON_STATUSES: Final = (400, 401, 403, 404, 413, 429, 500)
+_MEANING: Final = {
+    400: "The path, a header, the query or the body is not acceptable",
+    401: "The credentials are wrong, or of a kind that may not do this",
+    403: "The app is disabled, or does not allow this",
+    404: "Something the path or body names does not exist",
+    405: "The path has no such method",
+    408: "Nothing came for `http.body_timeout_s`",
+    409: "It is there already",
+    413: "The body is larger than `http.max_body_bytes`",
+    429: "A limit is reached; `Retry-After` may say when to try again",
+    500: "The server is busy, or failed",
+    550: "Server code failed",
+}
+
+
+def _parameter(place: str, name: str, description: str, **schema: Any) -> Json:
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
+_PARAMETERS: Final = {
+    "appKey": _parameter("path", "appKey", "ID of the app", pattern="^[A-Za-z0-9_-]{1,64}$"),
+    "id": _parameter("path", "id", "`_id` of a user"),
+    "collection": _parameter("path", "collection", "Name of a collection"),
+    "entityID": _parameter("path", "entityID", "`_id` of an entity"),
+    "endpoint": _parameter("path", "endpoint", "Name of a custom endpoint"),
+    "query": _parameter("query", "query", "Which ones: a query in JSON, such as `{}`"),
+    "sort": _parameter("query", "sort", 'A field, or JSON such as `{"name": -1}`'),
+    "limit": _parameter("query", "limit", "At most so many", pattern="^[0-9]{1,9}$"),
+    "skip": _parameter("query", "skip", "Leave out so many first", pattern="^[0-9]{1,9}$"),
+    "fields": _parameter("query", "fields", "Only these fields, with commas between them"),
+    "hard": _parameter("query", "hard", "Delete for good", enum=["true", "false"]),
+    "soft": _parameter("query", "soft", "Suspend (API versions 0 and 1)", enum=["true", "false"]),
+}
+
+_SECURITY_SCHEMES: Final = {
+    "kinveyBasic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "`appKey` and the app's key or its client secret; or, up to API version 5,"
+        " a user's name and password.",
+    },
+    "kinveySession": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "`Kinvey` and the `authtoken` of a user's session.",
+    },
+}
+
+
+def _error(status: int) -> Json:
+    names = [name for name, (told, _) in ERRORS.items() if told == status]
+    schema = {
+        "type": "object",
+        "properties": {
+            "error": {"enum": names} if status in (400, 401, 403) else {"type": "string"},
+            "description": {"type": "string"},
+            "debug": {"type": ["string", "object"]},
+        },
+        "required": ["error", "description", "debug"],
+        "additionalProperties": False,
+    }
+    return {
+        "description": _MEANING[status],
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+DIALECT: Final = Dialect(
+    name="kinvey",
+    statuses=COMMON_STATUSES,
+    errors={status: _error(status) for status in _MEANING},
+    parameters=_PARAMETERS,
+    security_schemes=_SECURITY_SCHEMES,
+    security=({"kinveyBasic": []}, {"kinveySession": []}),
+)
