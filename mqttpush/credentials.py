@@ -24,7 +24,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from mqttpush.config import SecuritySettings
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
-from mqttpush.models import Credentials, PasswordProof, Principal, PrincipalKind
+from mqttpush.kinvey import PasswordProof
+from mqttpush.models import Credentials, Principal, PrincipalKind
 from mqttpush.store import ConnectRow, Result, Transaction
 
 _BASE36: Final = string.digits + string.ascii_lowercase

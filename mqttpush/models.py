@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from mqttpush.kinvey import PasswordProof
+
 Json = dict[str, Any]
 
 NEVER_MS: Final = 2**63 - 1
@@ -96,13 +98,6 @@ class Credentials:
     proof: PasswordProof | None = None
 
 
-class PasswordProof(NamedTuple):
-    """A user whose password fitted this hash; as good as a token while the hash is his."""
-
-    user_id: str
-    password_hash: str
-
-
 # --- apps, users, things, groups ------------------------------------------------------------
 
 
@@ -125,25 +120,6 @@ class App:
     is_app_key_checked: bool = False
     is_thing_password_checked: bool = False
     is_apns_payload_small: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class KinveySettings:
-    """What an operator chooses for an app that Kinvey's clients use (spec kinvey).
-
-    api_version: of requests that name none. shares_device_tokens: a token belongs to all who
-    registered it, not just to the last one. is_push_strict: no device is registered for a
-    network without credentials. are_collections_strict: none appears by its first write.
-    """
-
-    api_version: int = 3
-    shares_device_tokens: bool = False
-    is_push_strict: bool = False
-    are_collections_strict: bool = False
-    is_cors_allowed: bool = True
-    is_live_service_on: bool = False
-    escapes_templates: bool = True
-    shows_master_secret: bool = True  # to hooks and services
 
 
 @dataclass(frozen=True, slots=True)

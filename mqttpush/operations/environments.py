@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mqttpush.errors import NotAuthenticated, NotFound
-from mqttpush.models import App, Credentials, KinveySettings, PasswordProof, Principal, User
+from mqttpush.kinvey import KinveySettings, PasswordProof
+from mqttpush.models import App, Credentials, Principal, User
 from mqttpush.operations.context import Context
 from mqttpush.store import Transaction
 
@@ -88,7 +89,7 @@ class Environments:
         return await self._context.store.read(lambda tx: tx.kinvey.settings(app_id))
 
     async def change_settings(self, app_id: str, changes: Mapping[str, Any]) -> KinveySettings:
-        """For the operator: set those named, as models.KinveySettings has them; raises NotFound."""
+        """For the operator: set those named, as KinveySettings has them; raises NotFound."""
 
         def unit(tx: Transaction) -> KinveySettings:
             if tx.apps.get(app_id) is None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from mqttpush.bodies import Body, Upload
 from mqttpush.events import Committed
+from mqttpush.kinvey import KinveySettings
 from mqttpush.models import (
     AclEntry,
     App,
@@ -23,7 +24,6 @@ from mqttpush.models import (
     Group,
     Installation,
     Json,
-    KinveySettings,
     MessageRecord,
     MqttEndpoint,
     Object,

@@ -17,7 +17,8 @@ import orjson
 
 from mqttpush.access import refusal
 from mqttpush.errors import InvalidRequest, NotAuthenticated
-from mqttpush.models import Credentials, Json, KinveySettings, Principal
+from mqttpush.kinvey import KinveySettings
+from mqttpush.models import Credentials, Json, Principal
 from mqttpush.operations.environments import Environments
 from mqttpush.rest.messages import ApiRequest
 

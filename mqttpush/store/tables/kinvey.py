@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 
 import orjson
 
-from mqttpush.models import KinveySettings
+from mqttpush.kinvey import KinveySettings
 from mqttpush.store.tables import Table
 
 _KNOWN = frozenset(each.name for each in fields(KinveySettings))

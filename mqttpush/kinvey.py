@@ -1,0 +1,35 @@
+"""Nouns that only the second dialect has: what an operator chooses for an app it serves.
+
+Knows no SQL and no wire.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class KinveySettings:
+    """What an operator chooses for an app that Kinvey's clients use (spec kinvey).
+
+    api_version: of requests that name none. shares_device_tokens: a token belongs to all who
+    registered it, not just to the last one. is_push_strict: no device is registered for a
+    network without credentials. are_collections_strict: none appears by its first write.
+    """
+
+    api_version: int = 3
+    shares_device_tokens: bool = False
+    is_push_strict: bool = False
+    are_collections_strict: bool = False
+    is_cors_allowed: bool = True
+    is_live_service_on: bool = False
+    escapes_templates: bool = True
+    shows_master_secret: bool = True  # to hooks and services
+
+
+class PasswordProof(NamedTuple):
+    """A user whose password fitted this hash; as good as a token while the hash is his."""
+
+    user_id: str
+    password_hash: str
