@@ -23,8 +23,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mqttpush.config_hooks import EmailSettings, HookSettings
 from mqttpush.config_phones import NetworkSettings
 from mqttpush.config_sections import (
+    DeliverySettings,
     HttpSettings,
     LimitSettings,
     LogSettings,
@@ -37,6 +39,9 @@ from mqttpush.config_sections import (
 from mqttpush.errors import ConfigError
 
 __all__ = [
+    "DeliverySettings",
+    "EmailSettings",
+    "HookSettings",
     "HttpSettings",
     "LimitSettings",
     "LogSettings",
@@ -84,6 +89,9 @@ class Settings(BaseSettings):
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
     networks: NetworkSettings = NetworkSettings()
+    hooks: HookSettings = HookSettings()
+    email: EmailSettings = EmailSettings()
+    delivery: DeliverySettings = DeliverySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     log: LogSettings = LogSettings()
 
