@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mqttpush.models import ObjectEventType, Owner, Source
+from mqttpush.models import Audience, ObjectEventType, Owner, Source
 
 # --- things that happened ---------------------------------------------------------------------
 
@@ -30,18 +30,20 @@ class ObjectEvent(NamedTuple):
 
 
 class MessageSent(NamedTuple):
-    """One accepted message, to a topic's subscribers or (direct push) to one owner.
+    """One accepted message. Phones get it as jobs of the store (see operations.phones).
 
-    source: the topic; None for direct push. target: the owner; None for a topic.
-    payloads: by network, rendered and size-checked when the message was accepted.
+    payloads: `mqtt`, if it goes there; rendered and size-checked when the message was accepted.
+    unconfigured: networks it was meant for too, and the app has no key of. is_once: phones wait to
+    hear whom a live connection reached.
     """
 
     message_id: str
-    source: Source | None
-    target: Owner | None
+    audience: Audience
     payloads: Mapping[str, bytes]
-    to_development: bool
-    to_production: bool
+    to_development: bool = True
+    to_production: bool = True
+    unconfigured: tuple[str, ...] = ()
+    is_once: bool = False
 
 
 class CommandSent(NamedTuple):
@@ -50,6 +52,28 @@ class CommandSent(NamedTuple):
     command_id: str
     thing: Owner
     payload: bytes
+
+
+class PhonesQueued(NamedTuple):
+    """There is something to send to phones of the app on this network, from `ready_ms` on."""
+
+    app_id: str
+    network: str
+    ready_ms: int
+
+
+class PhonesRefused(NamedTuple):
+    """An event does not go to phones on this network: too much of the app waits already."""
+
+    app_id: str
+    network: str
+
+
+class NetworkKeysChanged(NamedTuple):
+    """The app's credentials for the network are others from here on, or gone."""
+
+    app_id: str
+    network: str
 
 
 # --- changes of the live index ----------------------------------------------------------------
@@ -113,10 +137,16 @@ class AppRemoved(NamedTuple):
     app_id: str
 
 
+PhoneChange = PhonesQueued | PhonesRefused | NetworkKeysChanged
+"""What the senders to phones must hear."""
+
 Committed = (
     ObjectEvent
     | MessageSent
     | CommandSent
+    | PhonesQueued
+    | PhonesRefused
+    | NetworkKeysChanged
     | ClientAttached
     | SubscriptionAdded
     | SubscriptionRemoved

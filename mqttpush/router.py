@@ -23,14 +23,18 @@ from mqttpush.events import (
     InstallationChanged,
     InstallationRemoved,
     MessageSent,
+    NetworkKeysChanged,
     ObjectEvent,
     OwnerRemoved,
+    PhoneChange,
+    PhonesQueued,
+    PhonesRefused,
     SourceRemoved,
     SubscriptionAdded,
     SubscriptionRemoved,
 )
 from mqttpush.metrics import Metrics
-from mqttpush.models import NEVER_MS, Owner
+from mqttpush.models import NEVER_MS, Audience, Owner
 
 
 class CloseReason(Enum):
@@ -71,7 +75,9 @@ class Router:
     render_event(event, when_ms): the payload that all clients of a source get.
     on_routed(message, live, taken): so many connections were meant, so many took it.
     on_command_routed(command, taken): likewise. on_presence(owner, is_online): his first connection
-    came, or his last one went. now_ms: the wall clock.
+    came, or his last one went. on_reached(message, owners): they took a message that is for phones
+    only where nobody did. on_phones(change): phones have something to get, or keys changed.
+    now_ms: the wall clock.
     """
 
     def __init__(
@@ -84,6 +90,8 @@ class Router:
         on_routed: Callable[[MessageSent, int, int], None],
         on_command_routed: Callable[[CommandSent, int], None],
         on_presence: Callable[[Owner, bool], None],
+        on_reached: Callable[[MessageSent, list[Owner]], None],
+        on_phones: Callable[[PhoneChange], None],
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
@@ -94,6 +102,7 @@ class Router:
         self._on_routed = on_routed
         self._on_command_routed = on_command_routed
         self._on_presence = on_presence
+        self._on_reached = on_reached
         self._metrics = metrics
         self._now_ms = now_ms
         self._client_by_handle: dict[Handle, _Client] = {}
@@ -107,6 +116,9 @@ class Router:
             ObjectEvent: self._object_event,
             MessageSent: self._message_sent,
             CommandSent: self._command_sent,
+            PhonesQueued: on_phones,
+            PhonesRefused: on_phones,
+            NetworkKeysChanged: on_phones,
             ClientAttached: self._client_attached,
             SubscriptionAdded: self._subscription_added,
             SubscriptionRemoved: self._subscription_removed,
@@ -170,12 +182,32 @@ class Router:
             self._fan_out(handles, payload, f"{event.source.key}/{event.object_id}")
 
     def _message_sent(self, message: MessageSent) -> None:
-        self._metrics.events_routed.add("topic message" if message.source else "direct push")
+        is_topic = message.audience.source is not None
+        self._metrics.events_routed.add("topic message" if is_topic else "direct push")
         handles = self._handles_of_message(message)
         taken_count = 0
-        if handles:
+        if handles and message.is_once:
+            taken_count = self._send_once(message, handles)
+        elif handles:
             taken_count = self._fan_out(handles, message.payloads["mqtt"], None)
         self._on_routed(message, len(handles), taken_count)
+
+    def _send_once(self, message: MessageSent, handles: Sequence[Handle]) -> int:
+        """The same, owner by owner, to know whom it reached."""
+        handles_by_owner: dict[Owner, list[Handle]] = {}
+        for handle in handles:
+            owner = self._client_by_handle[handle].owner
+            handles_by_owner.setdefault(owner, []).append(handle)
+        taken_count = 0
+        reached = []
+        for owner, own in handles_by_owner.items():
+            count = self._fan_out(own, message.payloads["mqtt"], None)
+            taken_count += count
+            if count:
+                reached.append(owner)
+        if reached:
+            self._on_reached(message, reached)
+        return taken_count
 
     def _command_sent(self, command: CommandSent) -> None:
         self._metrics.events_routed.add("command")
@@ -186,17 +218,26 @@ class Router:
     def _handles_of_message(self, message: MessageSent) -> Sequence[Handle]:
         if "mqtt" not in message.payloads:
             return ()
-        handles: Sequence[Handle] = ()
-        if message.source is not None:
-            handles = self._handles_of(message.source.key)
-        elif message.target in self._live_by_owner:
-            handles = self._live_by_owner[message.target].handles
+        handles = self._handles_of_audience(message.audience)
         if message.to_development and message.to_production:
             return handles
         is_wanted = {True: message.to_development, False: message.to_production}
         return [
             handle for handle in handles if is_wanted[self._client_by_handle[handle].is_development]
         ]
+
+    def _handles_of_audience(self, audience: Audience) -> Sequence[Handle]:
+        if audience.source is not None:
+            return self._handles_of(audience.source.key)
+        live_by_owner = self._live_by_owner
+        if len(audience.owners) == 1:
+            live = live_by_owner.get(audience.owners[0])
+            return live.handles if live else ()
+        owners: Iterable[Owner] = dict.fromkeys(audience.owners)
+        if audience.is_everybody:
+            owners = (owner for owner in live_by_owner if owner.app_id == audience.app_id)
+        live_owners = (live_by_owner[owner] for owner in owners if owner in live_by_owner)
+        return [handle for live in live_owners for handle in live.handles]
 
     def _handles_of(self, source_key: int) -> tuple[Handle, ...]:
         handles = self._handles_by_source.get(source_key)

@@ -182,6 +182,8 @@ class Server:
             on_routed=lambda *routed: self.operations.messages.routed(*routed),
             on_command_routed=lambda *routed: self.operations.commands.routed(*routed),
             on_presence=lambda *change: self.operations.presence.changed(*change),
+            on_reached=lambda *reached: self.operations.messages.reached(*reached),
+            on_phones=lambda _: None,
             metrics=metrics,
             now_ms=now_ms,
         )
@@ -335,6 +337,7 @@ async def _open_domain(
                 ),
                 limits=settings.limits,
                 endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
+                delivery=settings.delivery,
             )
             yield context, store
     finally:

@@ -18,7 +18,7 @@ from mqttpush.events import (
     SubscriptionAdded,
     SubscriptionRemoved,
 )
-from mqttpush.models import SourceKind
+from mqttpush.models import Audience, SourceKind
 from mqttpush.router import CloseReason
 from tests.support import nouns
 from tests.support.routers import (
@@ -155,7 +155,7 @@ def test_a_direct_push_to_somebody_away_is_lost_quietly(stage: Stage) -> None:
 def test_a_message_that_does_not_go_to_mqtt_is_not_sent(stage: Stage) -> None:
     stage.attach("anna-1", ANNA, TOPIC)
     topic = nouns.source(TOPIC, kind=SourceKind.TOPIC)
-    stage.apply(MessageSent("m", topic, None, {"fcm": b"{}"}, True, True))
+    stage.apply(MessageSent("m", Audience.of_topic(topic), {}))
     assert stage.broker.pushes == []
 
 

@@ -21,6 +21,7 @@ from mqttpush.errors import MqttPushError, NotFound
 from mqttpush.events import CommandSent, MessageSent
 from mqttpush.models import (
     NEVER_MS,
+    Audience,
     Command,
     CommandState,
     Credentials,
@@ -31,6 +32,7 @@ from mqttpush.models import (
     Scope,
     ScopeType,
 )
+from mqttpush.operations import phones
 from mqttpush.operations.context import Context, Reference, resolve_thing
 from mqttpush.store import Transaction
 
@@ -132,7 +134,7 @@ class Commands:
             now_ms = self._context.now_ms()
             done = replace(command, state=state, results=results, modified_ms=now_ms)
             tx.commands.update(done)
-            _tell_issuer(tx, done, principal, self._context.secrets.uuid())
+            _tell_issuer(self._context, tx, done)
 
         await self._context.store.write(unit)
 
@@ -241,10 +243,11 @@ def _existing(tx: Transaction, thing: Owner, command_id: str) -> Command:
     return command
 
 
-def _tell_issuer(tx: Transaction, command: Command, sender: Principal, message_id: str) -> None:
+def _tell_issuer(context: Context, tx: Transaction, command: Command) -> None:
     kind = command.issuer.partition(":")[0]
     if kind == PrincipalKind.ADMIN.value:
         return
     issuer = Owner(command.thing.app_id, command.issuer)
-    payload = payloads.render_command_result(command, issuer)
-    tx.emit(MessageSent(message_id, None, issuer, {"mqtt": payload}, True, True))
+    rendered = payloads.render_command_result(command, issuer)
+    told = MessageSent(context.secrets.uuid(), Audience.of_owners(issuer), rendered.payloads)
+    tx.emit(phones.enqueue(context, tx, told, rendered.phone_payloads))

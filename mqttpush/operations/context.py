@@ -7,11 +7,11 @@ uses them. Knows no wire spelling: a dialect hands in a `Reference`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mqttpush import credentials as checks
 from mqttpush.access import refusal
-from mqttpush.config import LimitSettings
+from mqttpush.config import DeliverySettings, LimitSettings
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import NotFound
 from mqttpush.models import Credentials, Group, Owner, Principal, PrincipalKind, Scope, ScopeType
@@ -34,6 +34,7 @@ class Context:
     failures: FailureCounter
     limits: LimitSettings
     endpoint_ttl_s: int  # 0: MQTT credentials do not expire
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""

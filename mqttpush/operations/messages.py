@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from mqttpush.access import Verb, refusal, require
 from mqttpush.errors import MqttPushError, NotFound
 from mqttpush.events import MessageSent
 from mqttpush.models import (
+    Audience,
     Credentials,
     Message,
     MessageRecord,
@@ -24,8 +26,9 @@ from mqttpush.models import (
     Owner,
     Principal,
     PrincipalKind,
-    Source,
 )
+from mqttpush.networks import Ending
+from mqttpush.operations import phones
 from mqttpush.operations.context import (
     Context,
     Reference,
@@ -38,20 +41,13 @@ from mqttpush.store import Transaction
 
 _log = logging.getLogger(__name__)
 
-DELIVERED: Final = "delivered"
+DELIVERED: Final = Ending.DELIVERED.value
 NOT_CONNECTED: Final = "not_connected"
 NOT_TAKEN: Final = "not_taken"  # connected, but not subscribed yet or not reading
-NOT_CONFIGURED: Final = "not_configured"
 CLEANING_EVERY_S: Final = 300.0
 CLEANING_BATCH: Final = 1000
 # Waiting outcomes: 10,000 of about 300 bytes are 3 MB; more than that and records are lost first.
 QUEUE_LIMIT: Final = 10_000
-_NETWORK_BY_DEVICE_TYPE: Final = {
-    "MQTT": ("mqtt",),
-    "ANDROID": ("fcm", "gcm"),
-    "IOS": ("apns",),
-    "JPUSH": ("jpush",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,7 @@ class Messages:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._routed: deque[_Routed] = deque()
+        self._reached: list[tuple[str, list[Owner]]] = []
         self._wake = asyncio.Event()
 
     async def send_to_topic(
@@ -90,9 +87,11 @@ class Messages:
             topic = existing_topic(tx, principal, place, topic_id)
             require(tx, principal, Verb.SEND_MESSAGE, place, topic)
             now_ms = context.now_ms()
-            rendered = payloads.render_topic_message(message, topic, principal, now_ms)
-            to = (message.to_development, message.to_production)
-            self._accept(tx, principal, MessageSent(message_id, topic, None, rendered, *to))
+            rendered = payloads.render_topic_message(
+                message, topic, principal, now_ms, is_apns_small=_is_apns_small(tx, principal)
+            )
+            audience = Audience.of_topic(topic)
+            self._send(tx, principal, message, MessageSent(message_id, audience, {}), rendered)
 
         await context.store.write(unit)
         return message_id
@@ -115,9 +114,11 @@ class Messages:
             if not (principal.is_admin or is_self):
                 raise refusal(principal, "send a direct push")
             now_ms = context.now_ms()
-            rendered = payloads.render_direct_message(message, owner, principal, now_ms)
-            to = (message.to_development, message.to_production)
-            self._accept(tx, principal, MessageSent(message_id, None, owner, rendered, *to))
+            rendered = payloads.render_direct_message(
+                message, owner, principal, now_ms, is_apns_small=_is_apns_small(tx, principal)
+            )
+            audience = Audience.of_owners(owner)
+            self._send(tx, principal, message, MessageSent(message_id, audience, {}), rendered)
 
         await context.store.write(unit)
         return message_id
@@ -140,6 +141,12 @@ class Messages:
             self._routed.append(_Routed(message, live_count, taken_count))
             self._wake.set()
 
+    def reached(self, message: MessageSent, owners: list[Owner]) -> None:
+        """Live connections of these owners took it: their phones need not (delivery `once`)."""
+        if len(self._reached) < QUEUE_LIMIT:  # else their phones get it too
+            self._reached.append((message.message_id, owners))
+            self._wake.set()
+
     async def record(self) -> None:
         """Write down what became of messages; forget old ones, and commands; until cancelled."""
         loop = asyncio.get_running_loop()
@@ -156,14 +163,33 @@ class Messages:
             except MqttPushError as exc:
                 _log.warning("old messages could not be cleaned: %s", exc)
             self._wake.clear()
-            while self._routed:
-                await self._record_one(self._routed.popleft())
+            while self._reached or self._routed:
+                if self._reached:
+                    await self._record_reached()
+                if self._routed:
+                    await self._record_one(self._routed.popleft())
+
+    async def _record_reached(self) -> None:
+        """All that wait together: phones are held back only so long."""
+        reached, self._reached = self._reached, []
+
+        def unit(tx: Transaction) -> None:
+            for message_id, owners in reached:
+                tx.pushes.add_reached(message_id, owners)
+
+        try:
+            await self._context.store.write(unit)
+        except MqttPushError as exc:
+            _log.warning("whom live connections reached is not recorded: %s", exc)
 
     async def _record_one(self, routed: _Routed) -> None:
         message = routed.message
         try:
-            recipients = await self._context.store.read(lambda tx: _recipients(tx, message))
-            outcomes = list(_outcomes(routed, recipients))
+            to = (message.to_development, message.to_production)
+            recipients = await self._context.store.read(
+                lambda tx: tx.pushes.count(message.audience, *to)
+            )
+            outcomes = _outcomes(routed, recipients)
             await self._context.store.write(
                 lambda tx: tx.messages.add_outcomes(message.message_id, outcomes)
             )
@@ -175,53 +201,50 @@ class Messages:
         while await self._context.store.write(
             lambda tx: (
                 tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
+                + tx.pushes.delete_older(oldest_ms, CLEANING_BATCH)
                 + tx.commands.delete_older(oldest_ms, CLEANING_BATCH)
             )
         ):
             pass
 
-    def _accept(self, tx: Transaction, sender: Principal, sent: MessageSent) -> None:
-        record = MessageRecord(
-            sent.message_id,
-            sender.app_id,
-            _place(sent.source, sent.target),
-            sender.subject,
-            self._context.now_ms(),
+    def _send(
+        self,
+        tx: Transaction,
+        sender: Principal,
+        message: Message,
+        draft: MessageSent,
+        rendered: payloads.Rendered,
+    ) -> None:
+        is_once = message.is_once
+        if is_once is None:
+            is_once = tx.apps.is_delivery_once(sender.app_id)
+        sent = draft._replace(
+            payloads=rendered.payloads,
+            to_development=message.to_development,
+            to_production=message.to_production,
+            is_once=is_once,
         )
-        tx.messages.insert(record)
-        tx.emit(sent)
+        phones.send(self._context, tx, sender, sent, rendered.phone_payloads)
 
 
-def _place(topic: Source | None, target: Owner | None) -> str:
-    if topic is not None:
-        return topic.path
-    assert target is not None
-    return f"{target.kind}s/{target.id}"
+def _is_apns_small(tx: Transaction, principal: Principal) -> bool:
+    app = tx.apps.get(principal.app_id)
+    return app is not None and app.is_apns_payload_small
 
 
-def _recipients(tx: Transaction, message: MessageSent) -> dict[str, int]:
-    """Installations the message is for, by device type."""
-    environment = (message.to_development, message.to_production)
-    if message.source is not None:
-        return tx.installations.count_of_source(message.source.key, *environment)
-    assert message.target is not None
-    return tx.installations.count_of_owner(message.target, *environment)
-
-
-def _outcomes(routed: _Routed, recipients: dict[str, int]) -> list[Outcome]:
-    outcomes = []
-    for device_type, count in recipients.items():
-        networks = [n for n in _NETWORK_BY_DEVICE_TYPE[device_type] if n in routed.message.payloads]
-        if not networks:
-            continue
-        network = networks[0]  # with both, FCM wins over GCM (spec kii 8.3)
-        if network != "mqtt":
-            outcomes.append(Outcome(network, NOT_CONFIGURED, count))
-            continue
+def _outcomes(routed: _Routed, recipients: Mapping[str, int]) -> list[Outcome]:
+    """What is known when it is routed; what becomes of phones is added as it happens."""
+    message = routed.message
+    outcomes = [
+        Outcome(network, Ending.NOT_CONFIGURED.value, recipients.get(network, 0))
+        for network in message.unconfigured
+    ]
+    if "mqtt" in message.payloads:
+        # Who connected or left since routing makes the two counts differ by a few.
+        away_count = max(0, recipients.get("mqtt", 0) - routed.live_count)
         outcomes += [
             Outcome("mqtt", DELIVERED, routed.taken_count),
             Outcome("mqtt", NOT_TAKEN, routed.live_count - routed.taken_count),
-            # Who connected or left since routing makes the two counts differ by a few.
-            Outcome("mqtt", NOT_CONNECTED, max(0, count - routed.live_count)),
+            Outcome("mqtt", NOT_CONNECTED, away_count),
         ]
     return [outcome for outcome in outcomes if outcome.recipients > 0]

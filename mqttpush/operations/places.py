@@ -21,6 +21,7 @@ from mqttpush.models import (
 )
 from mqttpush.operations.context import Context, ScopeReference, resolve_scope
 from mqttpush.operations.filters import matching_filters
+from mqttpush.operations.phones import enqueue_event
 from mqttpush.store import Transaction
 
 
@@ -28,6 +29,7 @@ from mqttpush.store import Transaction
 class Place:
     """A bucket as a request names it, whether it is there or not."""
 
+    context: Context
     tx: Transaction
     principal: Principal
     scope: Scope
@@ -79,6 +81,7 @@ class Place:
             matching_filters(self.tx, bucket, event_type, item),
         )
         self.tx.emit(event)
+        enqueue_event(self.context, self.tx, event)
 
 
 def enter(
@@ -92,4 +95,4 @@ def enter(
     principal = context.authenticate(tx, credentials)
     scope = resolve_scope(tx, principal, reference)
     bucket = tx.sources.get(SourceKind.BUCKET, scope, bucket_id)
-    return Place(tx, principal, scope, bucket_id, bucket)
+    return Place(context, tx, principal, scope, bucket_id, bucket)

@@ -16,7 +16,8 @@ from typing import Final
 from mqttpush import payloads
 from mqttpush.errors import MqttPushError
 from mqttpush.events import MessageSent
-from mqttpush.models import Owner, PrincipalKind, Scope, ScopeType, SourceKind
+from mqttpush.models import Audience, Owner, PrincipalKind, Scope, ScopeType, SourceKind
+from mqttpush.operations import phones
 from mqttpush.operations.context import Context
 from mqttpush.store import Transaction
 
@@ -69,6 +70,7 @@ class Presence:
             scope = Scope(thing.app_id, ScopeType.THING, thing.id)
             topic = tx.sources.get(SourceKind.TOPIC, scope, TOPIC_ID)
             if topic is not None:
-                payload = payloads.render_presence(topic, thing, is_online, now_ms)
+                rendered = payloads.render_presence(topic, thing, is_online, now_ms)
                 message_id = self._context.secrets.uuid()
-                tx.emit(MessageSent(message_id, topic, None, {"mqtt": payload}, True, True))
+                told = MessageSent(message_id, Audience.of_topic(topic), rendered.payloads)
+                tx.emit(phones.enqueue(self._context, tx, told, rendered.phone_payloads))

@@ -18,6 +18,7 @@ from mqttpush.kinvey import KinveySettings
 from mqttpush.models import (
     AclEntry,
     App,
+    Audience,
     Command,
     DeviceType,
     Filter,
@@ -37,6 +38,7 @@ from mqttpush.models import (
     Thing,
     User,
 )
+from mqttpush.pushes import Attempt, Delivery, Expanded, PushJob, Queue, Trace
 from mqttpush.store.server_code import ServerCodeTable
 
 Result = TypeVar("Result")
@@ -66,6 +68,16 @@ class AppTable(Protocol):
     def get(self, app_id: str) -> App | None: ...
     def update(self, app: App) -> None:
         """Write name and switches."""
+
+    def networks(self, app_id: str) -> tuple[str, ...]:
+        """Push networks the app has credentials for."""
+
+    def set_network(self, app_id: str, network: str, is_configured: bool) -> None: ...
+    def is_delivery_once(self, app_id: str) -> bool:
+        """Do messages that do not say so spare the phones of owners who are connected?"""
+
+    def set_delivery_once(self, app_id: str, is_once: bool) -> bool:
+        """False if there is no such app."""
 
     def get_by_client_id(self, client_id: str) -> App | None: ...
     def list(self) -> list[App]: ...
@@ -205,16 +217,6 @@ class InstallationTable(Protocol):
     def endpoint(self, installation_id: str) -> MqttEndpoint | None: ...
     def delete_endpoint(self, installation_id: str) -> None: ...
 
-    def count_of_source(
-        self, source_key: int, to_development: bool, to_production: bool
-    ) -> dict[str, int]:
-        """Installations of those who hear the source and are enabled, by device type."""
-
-    def count_of_owner(
-        self, owner: Owner, to_development: bool, to_production: bool
-    ) -> dict[str, int]:
-        """Installations of the owner, by device type."""
-
     def connect_rows(self, usernames: Sequence[str]) -> dict[str, ConnectRow]:
         """What is known of each username, unknown ones left out: one query for all."""
 
@@ -328,6 +330,56 @@ class MessageTable(Protocol):
         """Delete at most `limit` sent before; returns how many."""
 
 
+class PushTable(Protocol):
+    """What is to be sent to phones, and what became of it."""
+
+    def insert(self, job: PushJob) -> int:
+        """Returns its key."""
+
+    def waiting_count(self, app_id: str, network: str) -> int:
+        """Jobs of the app that are not expanded to their end."""
+
+    def count(
+        self, audience: Audience, to_development: bool, to_production: bool
+    ) -> dict[str, int]:
+        """Installations of an audience that is enabled, by network."""
+
+    def lanes(self) -> list[tuple[str, str]]:
+        """(network, app ID) of all that have anything to send."""
+
+    def waiting_jobs(self, network: str, app_id: str, now_ms: int, limit: int) -> list[PushJob]:
+        """Jobs to be expanded, the longest ready first."""
+
+    def expand(self, job: PushJob, limit: int, now_ms: int) -> Expanded:
+        """Make the next `limit` owners (or installations) of the audience into deliveries."""
+
+    def ready(self, network: str, app_id: str, now_ms: int, limit: int) -> list[Delivery]:
+        """Open deliveries that may be tried now."""
+
+    def open_count(self, network: str, app_id: str, limit: int) -> int:
+        """Open deliveries, counted up to `limit`."""
+
+    def next_ms(self, network: str, app_id: str, now_ms: int) -> int | None:
+        """When the next delivery or job, not ready yet, will be."""
+
+    def record(self, attempts: Sequence[Attempt], now_ms: int) -> None: ...
+    def add_reached(self, message_id: str, owners: Iterable[Owner]) -> None:
+        """An unknown message is passed over."""
+
+    def waiting_of_message(self, message_id: str) -> dict[str, tuple[int, bool]]:
+        """By network: open deliveries, and is the whole audience known?"""
+
+    def of_message(self, message_id: str, after: str, limit: int) -> list[Trace]:
+        """Deliveries in order of `network/installation ID`, which `after` names too."""
+
+    def of_installation(self, installation_id: str, limit: int) -> list[Trace]:
+        """What was last sent to it, newest first."""
+
+    def queues(self) -> list[Queue]: ...
+    def delete_older(self, created_ms: int, limit: int) -> int:
+        """Delete about `limit` deliveries of jobs made before, and jobs without any."""
+
+
 class BodyTable(Protocol):
     """Bodies of objects. A row that goes, with its object or alone, leaves its blob as garbage."""
 
@@ -404,6 +456,8 @@ class Transaction(Protocol):
     def commands(self) -> CommandTable: ...
     @property
     def messages(self) -> MessageTable: ...
+    @property
+    def pushes(self) -> PushTable: ...
     @property
     def server_code(self) -> ServerCodeTable: ...
     @property

@@ -41,6 +41,8 @@ from mqttpush.store.tables.principals import (
     SqliteTokens,
     SqliteUsers,
 )
+from mqttpush.store.tables.pushes import SqlitePushes
+from mqttpush.store.tables.server_code import SqliteServerCode
 from mqttpush.store.tables.sources import SqliteAcl, SqliteSources, SqliteSubscriptions
 
 DSN_PREFIX: Final = "sqlite:///"
@@ -79,6 +81,8 @@ class SqliteTransaction:
         self.uploads = SqliteUploads(connection)
         self.commands = SqliteCommands(connection)
         self.messages = SqliteMessages(connection)
+        self.pushes = SqlitePushes(connection)
+        self.server_code = SqliteServerCode(connection)
         self.kinvey = SqliteKinvey(connection)
         self.emitted: list[Committed] = []
         self.emit = self.emitted.append

@@ -286,6 +286,8 @@ async def open_world() -> AsyncIterator[World]:
         on_routed=lambda *_: None,
         on_command_routed=lambda *_: None,
         on_presence=lambda *_: None,
+        on_reached=lambda *_: None,
+        on_phones=lambda _: None,
         metrics=metrics,
         now_ms=lambda: 1,
     )

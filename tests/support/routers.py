@@ -10,9 +10,10 @@ from mqttpush.events import (
     Committed,
     MessageSent,
     ObjectEvent,
+    PhoneChange,
 )
 from mqttpush.metrics import Metrics
-from mqttpush.models import NEVER_MS, ObjectEventType, Owner, SourceKind
+from mqttpush.models import NEVER_MS, Audience, ObjectEventType, Owner, SourceKind
 from mqttpush.router import CloseReason, Router
 from tests.support import nouns
 
@@ -62,6 +63,8 @@ class Stage:
     broker: Broker = field(default_factory=Broker)
     metrics: Metrics = field(default_factory=Metrics)
     routed: list[tuple[MessageSent, int, int]] = field(default_factory=list)
+    reached: list[tuple[MessageSent, list[Owner]]] = field(default_factory=list)
+    phones: list[PhoneChange] = field(default_factory=list)
     now_ms: int = nouns.NOW_MS
 
     def __post_init__(self) -> None:
@@ -73,6 +76,8 @@ class Stage:
             on_routed=lambda *facts: self.routed.append(facts),
             on_command_routed=lambda *_: None,
             on_presence=lambda *_: None,
+            on_reached=lambda *facts: self.reached.append(facts),
+            on_phones=lambda change: self.phones.append(change),
             metrics=self.metrics,
             now_ms=lambda: self.now_ms,
         )
@@ -99,13 +104,15 @@ class Stage:
         self, key: int, *, to_development: bool = True, to_production: bool = True
     ) -> list[str]:
         topic = nouns.source(key, kind=SourceKind.TOPIC)
-        self.apply(MessageSent("m", topic, None, MQTT, to_development, to_production))
+        audience = Audience.of_topic(topic)
+        self.apply(MessageSent("m", audience, MQTT, to_development, to_production))
         return self.broker.receivers()
 
     def hearers_of_direct(
         self, target: Owner, *, to_development: bool = True, to_production: bool = True
     ) -> list[str]:
-        self.apply(MessageSent("m", None, target, MQTT, to_development, to_production))
+        audience = Audience.of_owners(target)
+        self.apply(MessageSent("m", audience, MQTT, to_development, to_production))
         return self.broker.receivers()
 
 

@@ -130,32 +130,6 @@ class SqliteInstallations(Table):
     def delete_endpoint(self, installation_id: str) -> None:
         self._execute("DELETE FROM mqtt_endpoints WHERE installation_id = ?", (installation_id,))
 
-    def count_of_source(
-        self, source_key: int, to_development: bool, to_production: bool
-    ) -> dict[str, int]:
-        rows = self._execute(
-            """
-            SELECT i.device_type, count(*)
-            FROM subscriptions s
-            JOIN installations i ON i.app_id = s.app_id AND i.subject = s.subject
-            WHERE s.source_key = ? AND s.is_heard
-              AND CASE i.is_development WHEN 1 THEN ? ELSE ? END
-            GROUP BY i.device_type
-            """,
-            (source_key, to_development, to_production),
-        )
-        return dict(rows.fetchall())
-
-    def count_of_owner(
-        self, owner: Owner, to_development: bool, to_production: bool
-    ) -> dict[str, int]:
-        rows = self._execute(
-            "SELECT device_type, count(*) FROM installations WHERE app_id = ? AND subject = ?"
-            " AND CASE is_development WHEN 1 THEN ? ELSE ? END GROUP BY device_type",
-            (*owner, to_development, to_production),
-        )
-        return dict(rows.fetchall())
-
     def connect_rows(self, usernames: Sequence[str]) -> dict[str, ConnectRow]:
         rows = self._execute(
             """

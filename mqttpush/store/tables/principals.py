@@ -52,6 +52,28 @@ class SqliteApps(Table):
             ),
         )
 
+    def networks(self, app_id: str) -> tuple[str, ...]:
+        row = self._execute("SELECT networks FROM apps WHERE app_id = ?", (app_id,)).fetchone()
+        return tuple(row[0].split()) if row else ()
+
+    def set_network(self, app_id: str, network: str, is_configured: bool) -> None:
+        networks = {*self.networks(app_id)} - {network}
+        if is_configured:
+            networks.add(network)
+        self._execute(
+            "UPDATE apps SET networks = ? WHERE app_id = ?", (" ".join(sorted(networks)), app_id)
+        )
+
+    def is_delivery_once(self, app_id: str) -> bool:
+        row = self._execute("SELECT is_delivery_once FROM apps WHERE app_id = ?", (app_id,))
+        return bool(row.fetchone() == (1,))
+
+    def set_delivery_once(self, app_id: str, is_once: bool) -> bool:
+        cursor = self._execute(
+            "UPDATE apps SET is_delivery_once = ? WHERE app_id = ?", (is_once, app_id)
+        )
+        return cursor.rowcount > 0
+
     def get_by_client_id(self, client_id: str) -> App | None:
         return self._one("WHERE client_id = ?", client_id)
 

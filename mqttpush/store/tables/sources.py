@@ -34,11 +34,15 @@ class SqliteSources(Table):
 
     def get(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None:
         row = self._execute(
-            "SELECT source_key, creator, has_filters FROM sources"
-            " WHERE app_id = ? AND scope = ? AND kind = ? AND source_id = ?",
+            "SELECT source_key, creator, has_filters,"
+            " (SELECT networks FROM apps WHERE apps.app_id = sources.app_id)"
+            " FROM sources WHERE app_id = ? AND scope = ? AND kind = ? AND source_id = ?",
             (scope.app_id, scope.path, kind.value, source_id),
         ).fetchone()
-        return Source(row[0], kind, scope, source_id, row[1], row[2] != 0) if row else None
+        if row is None:
+            return None
+        networks = tuple(row[3].split())
+        return Source(row[0], kind, scope, source_id, row[1], row[2] != 0, networks)
 
     def list_of_scope(
         self, kind: SourceKind, scope: Scope, after_id: str, limit: int
