@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from mqttpush.errors import NotAuthorized
+from mqttpush.kinvey import Permission
 from mqttpush.models import (
     ANY_AUTHENTICATED,
     ANYBODY,
@@ -25,6 +26,7 @@ from mqttpush.models import (
     SourceKind,
 )
 from mqttpush.store import Transaction
+from mqttpush.store.collections import ObjectRule
 
 
 class Verb(StrEnum):
@@ -106,6 +108,31 @@ DEFAULT_RIGHTS: Final[Mapping[ScopeType, Rights]] = {
     ScopeType.GROUP: _IN_OWNED,
     ScopeType.THING: _IN_OWNED,
 }
+# A bucket with a permission of its own has these instead (spec kinvey 7.3).
+_SHARED: Final[Rights] = {
+    Verb.CREATE_OBJECTS: _AUTHENTICATED,
+    Verb.QUERY_OBJECTS: _AUTHENTICATED,
+    Verb.READ_OBJECTS: _AUTHENTICATED,
+    Verb.DROP_BUCKET: _NOBODY,
+    Verb.READ_OBJECT: _AUTHENTICATED | _OBJECT_CREATOR,
+    Verb.WRITE_OBJECT: _OBJECT_CREATOR,
+    Verb.CHANGE_BUCKET_ACL: _NOBODY,
+    Verb.CHANGE_OBJECT_ACL: _OBJECT_CREATOR,
+}
+_PRIVATE: Final = {
+    Verb.QUERY_OBJECTS: _NOBODY,
+    Verb.READ_OBJECTS: _NOBODY,
+    Verb.READ_OBJECT: _OBJECT_CREATOR,
+}
+_FULL: Final = {Verb.WRITE_OBJECT: _AUTHENTICATED | _OBJECT_CREATOR}
+PERMISSION_RIGHTS: Final[Mapping[Permission, Rights]] = {
+    Permission.PRIVATE: {**_SHARED, **_PRIVATE},
+    Permission.SHARED: _SHARED,
+    Permission.READ_ONLY: _SHARED,
+    Permission.FULL: {**_SHARED, **_FULL},
+}
+# What no rule can grant in a read-only bucket.
+_WRITING: Final = frozenset({Verb.CREATE_OBJECTS, Verb.WRITE_OBJECT, Verb.CHANGE_OBJECT_ACL})
 SCOPE_VERBS: Final = (Verb.CREATE_NEW_BUCKET, Verb.CREATE_NEW_TOPIC)
 BUCKET_VERBS: Final = (
     Verb.CREATE_OBJECTS,
@@ -141,6 +168,8 @@ def allows(
         return False
     if principal.is_admin:
         return True
+    if source is not None and is_closed(source, verb):
+        return False
     rules: dict[str, bool] = {}
     if verb in _RULED:
         rules = tx.acl.entries(scope.app_id, resource_of(scope, source, item), verb.value)
@@ -183,7 +212,7 @@ def default_subjects(
     item: Object | None = None,
 ) -> Iterator[str]:
     """Subjects who have the right by default, the cheapest to know first."""
-    roles = DEFAULT_RIGHTS[scope.type][verb]
+    roles = _roles(verb, scope, source)
     if Role.AUTHENTICATED in roles:
         yield ANY_AUTHENTICATED
     if Role.ANYBODY in roles:
@@ -196,6 +225,62 @@ def default_subjects(
         yield from _scope_owners(tx, scope)
     if Role.GROUP_OWNER in roles:
         yield from _scope_masters(tx, scope)
+
+
+def is_closed(source: Source, verb: Verb) -> bool:
+    """Can no rule let a user do this here? The collection is read-only."""
+    return source.permission is Permission.READ_ONLY and verb in _WRITING
+
+
+def readers(tx: Transaction, bucket: Source, item: Object) -> frozenset[str] | None:
+    """Who, beside the admin, may read the object: users and things; None for everybody known.
+
+    `allows` says the same of each of them. Cost: two look-ups, and one per group named.
+    """
+    found: set[str] = set()
+    for verb, of in ((Verb.READ_OBJECTS, None), (Verb.READ_OBJECT, item)):
+        resource = resource_of(bucket.scope, bucket, of)
+        rules = tx.acl.entries(bucket.scope.app_id, resource, verb.value)
+        defaults = default_subjects(tx, verb, bucket.scope, bucket, of)
+        found.update(subject for subject in defaults if rules.get(subject, True))
+        found.update(subject for subject, is_granted in rules.items() if is_granted)
+    if found & {ANYBODY, ANY_AUTHENTICATED}:
+        return None
+    for subject in [each for each in found if each.startswith("group:")]:
+        members = tx.groups.members(bucket.scope.app_id, subject.partition(":")[2])
+        found.update(f"user:{user_id}" for user_id in members)
+    return frozenset(found)
+
+
+def object_rule(
+    tx: Transaction, principal: Principal, verb: Verb, bucket: Source
+) -> ObjectRule | None:
+    """Which objects of the bucket `principal` may do `verb` on, for a query; None for all.
+
+    verb: READ_OBJECT, which reading the whole bucket includes, or WRITE_OBJECT. `allows` says the
+    same of each object.
+    """
+    if principal.is_admin:
+        return None
+    app_id, scope = bucket.scope.app_id, bucket.scope
+    reads_all = verb is Verb.READ_OBJECT and allows(tx, principal, Verb.READ_OBJECTS, scope, bucket)
+    if reads_all:
+        return None
+    subjects: list[str] = []
+    if principal.app_id == app_id and not is_closed(bucket, verb):
+        subjects = [principal.subject, ANYBODY]
+        if not principal.is_anonymous:
+            subjects.append(ANY_AUTHENTICATED)
+        if principal.kind is PrincipalKind.USER:
+            groups = tx.groups.list_of_member(app_id, principal.id)
+            subjects += [group.subject for group in groups]
+    defaults = set(default_subjects(tx, verb, scope, bucket))
+    return ObjectRule(
+        verb=verb.value,
+        subjects=tuple(subjects),
+        defaults=tuple(each for each in subjects if each in defaults),
+        is_creators=Role.OBJECT_CREATOR in _roles(verb, scope, bucket),
+    )
 
 
 def is_subject(tx: Transaction, principal: Principal, subject: str) -> bool:
@@ -229,6 +314,12 @@ def resource_of(scope: Scope, source: Source | None = None, item: Object | None 
 def refusal(principal: Principal, verb: str) -> NotAuthorized:
     """The error for a principal without a right, with the facts the dialects show."""
     return NotAuthorized(verb, app_id=principal.app_id, principal_id=principal.id)
+
+
+def _roles(verb: Verb, scope: Scope, source: Source | None) -> frozenset[Role]:
+    if source is not None and source.permission is not None:
+        return PERMISSION_RIGHTS[source.permission][verb]
+    return DEFAULT_RIGHTS[scope.type][verb]
 
 
 def _scope_owners(tx: Transaction, scope: Scope) -> Iterator[str]:

@@ -6,7 +6,20 @@ Knows no SQL and no wire.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
+
+
+class Permission(StrEnum):
+    """What users may do in a collection (spec kinvey 7.3); the values are those of files.
+
+    An entity's own rules widen all of them but `READ_ONLY`, which no user writes to.
+    """
+
+    PRIVATE = "private"  # each his own entities
+    SHARED = "shared"  # all read, the creator writes
+    READ_ONLY = "read-only"
+    FULL = "full"  # all read and write
 
 
 @dataclass(frozen=True, slots=True)

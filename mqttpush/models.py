@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from mqttpush.kinvey import PasswordProof
+from mqttpush.kinvey import PasswordProof, Permission
 
 Json = dict[str, Any]
 
@@ -237,7 +237,8 @@ class Source:
     key: the store's number of it, unique over all apps and never used again; the router's index
     and every foreign key use it. creator: subject of who made it. may_have_filters: False saves
     looking for the named filters of a bucket. phone_networks: push networks its app has a key for.
-    Only a source looked up by its name knows these two.
+    is_live: somebody follows it by the Live Service. Only a source looked up by its name knows
+    these three. permission: of a bucket that is a collection too; None: its scope's default rights.
     """
 
     key: int
@@ -247,6 +248,8 @@ class Source:
     creator: str
     may_have_filters: bool = field(default=True, compare=False)
     phone_networks: tuple[str, ...] = field(default=(), compare=False)
+    is_live: bool = field(default=False, compare=False)
+    permission: Permission | None = field(default=None, compare=False)
 
     @property
     def path(self) -> str:

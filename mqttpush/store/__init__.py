@@ -39,6 +39,7 @@ from mqttpush.models import (
     User,
 )
 from mqttpush.pushes import Attempt, Delivery, Expanded, PushJob, Queue, Trace
+from mqttpush.store.collections import EntityTable, LiveTable
 from mqttpush.store.server_code import ServerCodeTable
 
 Result = TypeVar("Result")
@@ -59,6 +60,14 @@ class ConnectRow(NamedTuple):
     endpoint: MqttEndpoint
     installation: Installation
     is_enabled: bool  # neither the app nor the owner is disabled
+
+
+class SealedKeys(NamedTuple):
+    """Credentials of a push network. summary: JSON of what may be shown."""
+
+    sealed: bytes
+    summary: str
+    changed_ms: int
 
 
 class AppTable(Protocol):
@@ -82,6 +91,20 @@ class AppTable(Protocol):
     def get_by_client_id(self, client_id: str) -> App | None: ...
     def list(self) -> list[App]: ...
     def delete(self, app_id: str) -> bool: ...
+
+
+class NetworkKeyTable(Protocol):
+    """What apps show push networks to be let in, sealed."""
+
+    def put(self, app_id: str, network: str, kept: SealedKeys) -> None: ...
+    def get(self, app_id: str, network: str) -> SealedKeys | None: ...
+    def list_of(self, app_id: str) -> dict[str, SealedKeys]:
+        """By network."""
+
+    def list(self) -> list[tuple[str, str, SealedKeys]]:
+        """(app ID, network, keys) of all apps."""
+
+    def delete(self, app_id: str, network: str) -> bool: ...
 
 
 class UserTable(Protocol):
@@ -431,6 +454,8 @@ class Transaction(Protocol):
     @property
     def apps(self) -> AppTable: ...
     @property
+    def network_keys(self) -> NetworkKeyTable: ...
+    @property
     def users(self) -> UserTable: ...
     @property
     def things(self) -> ThingTable: ...
@@ -462,6 +487,10 @@ class Transaction(Protocol):
     def server_code(self) -> ServerCodeTable: ...
     @property
     def kinvey(self) -> KinveyTable: ...
+    @property
+    def entities(self) -> EntityTable: ...
+    @property
+    def live(self) -> LiveTable: ...
 
     def emit(self, committed: Committed) -> None:
         """Hand this on, in commit order, once the unit is durable."""

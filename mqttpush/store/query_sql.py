@@ -54,7 +54,8 @@ class QueryFunction:
     """`query_test(number, kind, value)` of one connection: the tests that SQL leaves to Python."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        connection.create_function("query_test", 3, self._test)
+        self._connection = connection
+        self._is_known = False
         self._tests: Sequence[Test] = ()
         self._text = ""
         self._document: Any = None
@@ -64,6 +65,9 @@ class QueryFunction:
     @contextmanager
     def answering(self, tests: Sequence[Test]) -> Iterator[None]:
         """These are the tests meant inside; raises LimitReached when they take too long."""
+        if tests and not self._is_known:  # here, because we are in the connection's thread
+            self._connection.create_function("query_test", 3, self._test)
+            self._is_known = True
         self._tests = tests
         self._is_late = False
         self._deadline = time.monotonic() + REGEX_BUDGET_S

@@ -29,10 +29,12 @@ from mqttpush.metrics import Metrics
 from mqttpush.store import OnCommit, Result, Transaction
 from mqttpush.store.migrations import Migration, known_migrations, migrate
 from mqttpush.store.tables.bodies import SqliteBodies, SqliteUploads
+from mqttpush.store.tables.collections import SqliteEntities, SqliteLive
 from mqttpush.store.tables.commands import SqliteCommands
 from mqttpush.store.tables.installations import SqliteInstallations
 from mqttpush.store.tables.kinvey import SqliteKinvey
 from mqttpush.store.tables.messages import SqliteMessages
+from mqttpush.store.tables.network_keys import SqliteNetworkKeys
 from mqttpush.store.tables.objects import SqliteObjects
 from mqttpush.store.tables.principals import (
     SqliteApps,
@@ -68,6 +70,7 @@ class SqliteTransaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.apps = SqliteApps(connection)
+        self.network_keys = SqliteNetworkKeys(connection)
         self.users = SqliteUsers(connection)
         self.things = SqliteThings(connection)
         self.groups = SqliteGroups(connection)
@@ -77,6 +80,8 @@ class SqliteTransaction:
         self.sources = SqliteSources(connection)
         self.subscriptions = SqliteSubscriptions(connection)
         self.objects = SqliteObjects(connection)
+        self.entities = SqliteEntities(connection)
+        self.live = SqliteLive(connection)
         self.bodies = SqliteBodies(connection)
         self.uploads = SqliteUploads(connection)
         self.commands = SqliteCommands(connection)

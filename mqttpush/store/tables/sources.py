@@ -13,8 +13,12 @@ from collections.abc import Iterable
 import orjson
 
 from mqttpush.errors import AlreadyExists
+from mqttpush.kinvey import Permission
 from mqttpush.models import AclEntry, Filter, Owner, Scope, Source, SourceKind
 from mqttpush.store.tables import Table
+
+_COLUMNS = "s.source_key, s.kind, s.app_id, s.scope, s.source_id, s.creator, s.permission"
+_PERMISSIONS = {"": None, **{each.value: each for each in Permission}}
 
 
 class SqliteSources(Table):
@@ -34,30 +38,33 @@ class SqliteSources(Table):
 
     def get(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None:
         row = self._execute(
-            "SELECT source_key, creator, has_filters,"
+            "SELECT source_key, creator, has_filters, is_live, permission,"
             " (SELECT networks FROM apps WHERE apps.app_id = sources.app_id)"
             " FROM sources WHERE app_id = ? AND scope = ? AND kind = ? AND source_id = ?",
             (scope.app_id, scope.path, kind.value, source_id),
         ).fetchone()
         if row is None:
             return None
-        networks = tuple(row[3].split())
-        return Source(row[0], kind, scope, source_id, row[1], row[2] != 0, networks)
+        networks, permission = tuple(row[5].split()), _PERMISSIONS[row[4]]
+        has_filters, is_live = row[2] != 0, row[3] != 0
+        return Source(
+            row[0], kind, scope, source_id, row[1], has_filters, networks, is_live, permission
+        )
 
     def list_of_scope(
         self, kind: SourceKind, scope: Scope, after_id: str, limit: int
     ) -> list[Source]:
         rows = self._execute(
-            "SELECT source_key, source_id, creator FROM sources"
+            f"SELECT {_COLUMNS} FROM sources s"
             " WHERE app_id = ? AND scope = ? AND kind = ? AND source_id > ?"
             " ORDER BY source_id LIMIT ?",
             (scope.app_id, scope.path, kind.value, after_id, limit),
         )
-        return [Source(row[0], kind, scope, row[1], row[2]) for row in rows]
+        return [_source(row) for row in rows]
 
     def list_by_key(self, source_keys: Iterable[int]) -> list[Source]:
         rows = self._execute(
-            "SELECT source_key, kind, app_id, scope, source_id, creator FROM sources"
+            f"SELECT {_COLUMNS} FROM sources s"
             " WHERE source_key IN (SELECT value FROM json_each(?))",
             (json.dumps(list(source_keys)),),
         )
@@ -93,14 +100,13 @@ class SqliteSources(Table):
 
     def filters(self, bucket_key: int) -> list[Filter]:
         rows = self._execute(
-            "SELECT s.source_key, s.kind, s.app_id, s.scope, s.source_id, s.creator,"
-            " f.event_types, f.clause"
+            f"SELECT {_COLUMNS}, f.event_types, f.clause"
             " FROM filters f JOIN sources s USING (source_key) WHERE f.bucket_key = ?"
             " ORDER BY s.source_id",
             (bucket_key,),
         )
         return [
-            Filter(_source(row[:6]), frozenset(orjson.loads(row[6])), orjson.loads(row[7]))
+            Filter(_source(row[:7]), frozenset(orjson.loads(row[7])), orjson.loads(row[8]))
             for row in rows
         ]
 
@@ -175,8 +181,7 @@ class SqliteSubscriptions(Table):
 
     def list_of(self, owner: Owner) -> list[Source]:
         rows = self._execute(
-            "SELECT s.source_key, s.kind, s.app_id, s.scope, s.source_id, s.creator"
-            " FROM subscriptions b JOIN sources s USING (source_key)"
+            f"SELECT {_COLUMNS} FROM subscriptions b JOIN sources s USING (source_key)"
             " WHERE b.app_id = ? AND b.subject = ? ORDER BY s.source_key",
             tuple(owner),
         )
@@ -213,9 +218,10 @@ class SqliteSubscriptions(Table):
         return found
 
 
-def _source(row: tuple[int, str, str, str, str, str]) -> Source:
+def _source(row: tuple[int, str, str, str, str, str, str]) -> Source:
     scope = Scope.from_path(row[2], row[3])
-    return Source(row[0], SourceKind(row[1]), scope, row[4], row[5])
+    permission = _PERMISSIONS[row[6]]
+    return Source(row[0], SourceKind(row[1]), scope, row[4], row[5], permission=permission)
 
 
 def _filter_columns(item: Filter) -> tuple[str, str]:

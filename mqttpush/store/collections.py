@@ -1,0 +1,92 @@
+"""What the store does for buckets that are collections: the interface (spec kinvey 6 and 7).
+
+Knows no SQL and no rule. Rights come in as an `ObjectRule`, so that what a query finds, counts and
+sorts is decided among the objects that may be read, and nothing else can be learnt from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from mqttpush.kinvey import Permission
+from mqttpush.models import AclEntry, Object, Owner, Source
+from mqttpush.store.queries import EntityQuery
+
+
+class ObjectRule(NamedTuple):
+    """Which objects of a bucket somebody has a right to.
+
+    subjects: that mean him. defaults: those of them that have the right unless an object's rules
+    take it away. is_creators: so has who made the object.
+    """
+
+    verb: str
+    subjects: tuple[str, ...]
+    defaults: tuple[str, ...]
+    is_creators: bool
+
+
+class LiveClient(NamedTuple):
+    """An installation registered for the Live Service, and what it follows.
+
+    expires_ms: when its session ends.
+    """
+
+    installation_id: str
+    owner: Owner
+    device_id: str
+    expires_ms: int
+    source_keys: tuple[int, ...]
+
+
+class EntityTable(Protocol):
+    """Objects of collections, asked for by queries in the style of MongoDB."""
+
+    def find(
+        self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
+    ) -> list[Object]:
+        """Objects that match and that all rules allow."""
+
+    def count(
+        self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
+    ) -> int: ...
+
+    def rules_of(self, bucket: Source, object_ids: Sequence[str]) -> dict[str, list[AclEntry]]:
+        """Access rules of these objects, those without any left out: one query."""
+
+    def find_users(self, app_id: str, query: EntityQuery, *, with_disabled: bool) -> list[str]:
+        """IDs of users that match. Their columns go by the names of the second dialect."""
+
+    def count_users(self, app_id: str, query: EntityQuery, *, with_disabled: bool) -> int: ...
+
+    def set_permission(self, source_key: int, permission: Permission | None) -> None: ...
+
+
+class LiveTable(Protocol):
+    """Who follows which collection live. All of a client goes with its installation."""
+
+    def insert(
+        self,
+        installation_id: str,
+        owner: Owner,
+        device_id: str,
+        token_hash: bytes | None,
+        now_ms: int,
+    ) -> None: ...
+
+    def find(self, owner: Owner, device_id: str) -> LiveClient | None:
+        """None too when its session has ended."""
+
+    def owner_of_device(self, app_id: str, device_id: str) -> Owner | None:
+        """Of the latest who registered it: for the admin, who has no device."""
+
+    def by_installation(self, installation_id: str) -> LiveClient | None: ...
+    def ids_of(self, owner: Owner) -> list[str]:
+        """Installation IDs, the oldest first."""
+
+    def ended(self, owner: Owner) -> list[str]:
+        """Installation IDs of those whose session is gone."""
+
+    def subscribe(self, installation_id: str, source_key: int) -> bool: ...
+    def unsubscribe(self, installation_id: str, source_key: int) -> bool: ...
