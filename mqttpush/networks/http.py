@@ -92,6 +92,12 @@ class HttpClient:
         self._multi.setopt(pycurl.M_MAXCONNECTS, 4 * settings.max_connections)
         self._idle: list[pycurl.Curl] = []
         self._is_closed = False
+        self._under_way = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Does nobody wait for an answer?"""
+        return not self._under_way
 
     async def post(
         self, url: str, headers: Sequence[str], body: bytes, *, connect_to: str = ""
@@ -113,8 +119,10 @@ class HttpClient:
         handle.setopt(pycurl.WRITEFUNCTION, sink.take)
         if connect_to:
             handle.setopt(pycurl.CONNECT_TO, [connect_to])
+        self._under_way += 1
         try:
             await self._multi.perform(handle)
+            status = handle.getinfo(pycurl.RESPONSE_CODE)
         except pycurl.error as exc:
             status = handle.getinfo(pycurl.RESPONSE_CODE)
             # A refusal without its whole body is no refusal yet; that it was taken says the status.
@@ -125,8 +133,8 @@ class HttpClient:
             if self._is_closed and task is not None and not task.cancelling():
                 raise WayFailed("the client was closed", was_sent=True) from None
             raise  # the handle is libcurl's until the next tick: not kept
-        else:
-            status = handle.getinfo(pycurl.RESPONSE_CODE)
+        finally:
+            self._under_way -= 1
         if connect_to:
             handle.unsetopt(pycurl.CONNECT_TO)
         if len(self._idle) < _IDLE_HANDLES:

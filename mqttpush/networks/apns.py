@@ -1,0 +1,350 @@
+"""APNs: HTTP/2, with a provider token (.p8) or a certificate (.p12), both environments.
+
+Owns Apple's credentials, headers and reasons. Knows no retry. The one idea: Apple takes one key a
+connection, so each app's credentials have connections of their own, and the provider token of a key
+is signed again when it is old or refused, never oftener than Apple allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import jwt
+import orjson
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mqttpush.config import NetworkSettings
+from mqttpush.errors import InvalidRequest
+from mqttpush.models import PhonePayload
+from mqttpush.networks import Ending, Keys, Network, Push, Sent, answers
+from mqttpush.networks.certificates import ApnsCertificate, read_p12
+from mqttpush.networks.fields import matching_field, only_fields, p256_private_key, text_field
+from mqttpush.networks.http import Answer, HttpClient, WayFailed
+from mqttpush.networks.kept import PerApp
+from mqttpush.networks.tokens import is_token
+
+# Apple: no younger than 20 minutes when replaced, no older than 60.
+_SIGN_AGAIN_S: Final = 3000.0
+_LEAST_AGE_S: Final = 1200.0
+# Connections of so many apps are kept; one idle connection is a socket and 60 KiB.
+_MAX_APPS: Final = 256
+_MAX_COLLAPSE_ID_BYTES: Final = 64
+_COLLAPSE_ID: Final = re.compile(r"[!-~]{1,64}")
+# apns-push-type -> what is added to the topic ("Sending notification requests to APNs").
+_TOPIC_SUFFIXES: Final = {
+    "alert": "",
+    "background": "",
+    "location": ".location-query",
+    "voip": ".voip",
+    "complication": ".complication",
+    "fileprovider": ".pushkit.fileprovider",
+    "mdm": "",
+    "liveactivity": ".push-type.liveactivity",
+    "pushtotalk": ".voip-ptt",
+    "widgets": ".push-type.widgets",
+}
+_KEY_FIELDS: Final = ("key", "keyId", "teamId", "topic")
+_CERTIFICATE_FIELDS: Final = ("certificate", "password", "topic")
+_DEVELOPMENT: Final = "development"
+# Nobody's device: asks whether the credentials are good, and reaches no device.
+_NOBODY: Final = "00" * 32
+_TEST_PAYLOAD: Final = PhonePayload(
+    b'{"aps":{"content-available":1}}', ttl_s=0, is_urgent=False, push_type="background"
+)
+# What APNs says of nobody's device once it has found the credentials good.
+_ABOUT_DEVICE: Final = ("BadDeviceToken", "DeviceTokenNotForTopic", "Unregistered", "ExpiredToken")
+
+
+class ApnsNetwork:
+    """APNs for all apps. clock: wall-clock seconds."""
+
+    def __init__(self, *, settings: NetworkSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._providers = PerApp(self._make_providers, dropped=self._retire, limit=_MAX_APPS)
+        self._retired: list[_Provider] = []
+
+    def check(self, app_id: str, fields: Mapping[str, Any]) -> Keys:
+        """fields: of a key (`key` as PEM, `keyId`, `teamId`, `topic`) or of a certificate.
+
+        Of a certificate: `certificate` (the .p12 in base64), `password`, and `topic` unless the
+        certificate names one. They serve both environments; `development`, an object of the same
+        fields, replaces them for installations under development, or stands alone.
+        """
+        kept: dict[str, Any] = {}
+        summary: dict[str, Any] = {}
+        development = fields.get(_DEVELOPMENT)
+        general = {name: value for name, value in fields.items() if name != _DEVELOPMENT}
+        if general or development is None:
+            kept, summary = _check_one(general, "", self._clock())
+        if development is not None:
+            if not isinstance(development, Mapping):
+                raise InvalidRequest("must be an object", field=_DEVELOPMENT)
+            where = f"{_DEVELOPMENT}."
+            kept[_DEVELOPMENT], shown = _check_one(development, where, self._clock())
+            summary[_DEVELOPMENT] = shown
+        return Keys(app_id, Network.APNS, kept, summary)
+
+    async def send(self, keys: Keys, push: Push) -> Sent:
+        """One attempt, and a second with a new provider token if Apple calls the old one expired.
+
+        Apple has no dry run: of one, only what can be checked here is.
+        """
+        if not is_token(Network.APNS, push.token):
+            return answers.ours(answers.TOKEN_INVALID)
+        provider = self._providers.of(keys)[push.is_development]
+        if provider is None:
+            return Sent(Ending.NOT_CONFIGURED, "not_configured")
+        if push.is_dry_run:
+            return answers.ours(answers.DRY_RUN)
+        return await self._post(provider, push, delivery_headers(push, provider.topic))
+
+    async def test(self, keys: Keys, token: str | None) -> Sent:
+        """A push that shows nothing, to the device, or without one to nobody.
+
+        Apple looks at the credentials first: what it says of nobody's device says they are good.
+        """
+        if token is not None and not is_token(Network.APNS, token):
+            return answers.ours(answers.TOKEN_INVALID)
+        sent = Sent(Ending.NOT_CONFIGURED, "not_configured")
+        for is_development in (False, True):
+            provider = self._providers.of(keys)[is_development]
+            if provider is None:
+                continue
+            sent = await self._test_one(provider, token, is_development)
+            if sent.ending is not Ending.DELIVERED:
+                break
+        return sent
+
+    async def close(self) -> None:
+        """End the connections."""
+        for providers in self._providers.clear():
+            self._retire(providers)
+        for provider in self._retired:
+            await provider.http.close()
+        self._retired.clear()
+
+    async def _test_one(self, provider: _Provider, token: str | None, is_development: bool) -> Sent:
+        push = Push(token or _NOBODY, _TEST_PAYLOAD, is_development, expires_ms=0)
+        sent = await self._post(provider, push, delivery_headers(push, provider.topic))
+        if token is None and sent.code in _ABOUT_DEVICE:
+            return Sent(Ending.DELIVERED, sent.code, detail="the credentials are good")
+        return sent
+
+    async def _post(self, provider: _Provider, push: Push, headers: tuple[str, ...]) -> Sent:
+        if provider.not_after_s is not None and provider.not_after_s < self._clock():
+            return answers.ours(answers.CERTIFICATE_EXPIRED)
+        await self._close_retired()
+        settings = self._settings
+        base = settings.apns_development_url if push.is_development else settings.apns_url
+        url = f"{base}/3/device/{push.token}"
+        is_second = False
+        while True:
+            authorization = provider.authorization(self._clock())
+            try:
+                answer = await provider.http.post(
+                    url, (*headers, *authorization), push.payload.body
+                )
+            except WayFailed as exc:
+                return answers.way_failed(exc.was_sent, str(exc))
+            if answer.status == 200:
+                return answers.sent(Network.APNS, 200, "")
+            reason, dead_since_ms = read_error(answer.body)
+            renews = answers.meaning(Network.APNS, answer.status, reason).renews
+            if is_second or not renews or not provider.renew(authorization, self._clock()):
+                return self._sent(answer, reason, dead_since_ms)
+            is_second = True
+
+    def _sent(self, answer: Answer, reason: str, dead_since_ms: int | None) -> Sent:
+        now_s = self._clock()
+        pause = answer.header("Retry-After")
+        hint = answers.clock_hint(answer.header("Date"), now_s) if answer.status == 403 else ""
+        return answers.sent(
+            Network.APNS,
+            answer.status,
+            reason,
+            detail=hint,
+            dead_since_ms=dead_since_ms,
+            retry_after_s=answers.retry_after_s(
+                pause, now_s=now_s, limit_s=self._settings.max_retry_after_s
+            ),
+        )
+
+    def _make_providers(self, keys: Keys) -> tuple[_Provider | None, _Provider | None]:
+        fields = dict(keys.fields)
+        own = fields.pop(_DEVELOPMENT, None)
+        general = self._make_provider(fields) if fields else None
+        return general, self._make_provider(own) if own else general
+
+    def _make_provider(self, fields: Mapping[str, Any]) -> _Provider:
+        if "certificate" in fields:
+            return _CertificateProvider(fields, self._settings)
+        return _KeyProvider(fields, self._settings)
+
+    def _retire(self, providers: tuple[_Provider | None, _Provider | None]) -> None:
+        self._retired += {id(p): p for p in providers if p is not None}.values()
+
+    async def _close_retired(self) -> None:
+        """Close connections of credentials that were replaced, once nobody waits on them."""
+        while self._retired and self._retired[0].http.is_idle:
+            await self._retired.pop(0).http.close()
+
+
+class _Provider(Protocol):
+    """One set of credentials at work. not_after_s: when they end, if that is known."""
+
+    http: HttpClient
+    topic: str
+    not_after_s: float | None
+
+    def authorization(self, now_s: float) -> tuple[str, ...]:
+        """The header lines that prove who sends."""
+
+    def renew(self, refused: tuple[str, ...], now_s: float) -> bool:
+        """Get other header lines than the refused ones; False if there are no others."""
+
+
+class _KeyProvider:
+    """A .p8 key: a provider token in each request."""
+
+    def __init__(self, fields: Mapping[str, Any], settings: NetworkSettings) -> None:
+        self.http = HttpClient(settings)
+        self.topic = fields["topic"]
+        self.not_after_s: float | None = None
+        self._key = p256_private_key(fields["key"], "key")
+        self._key_id, self._team_id = fields["keyId"], fields["teamId"]
+        self._line: tuple[str, ...] = ()
+        self._signed_at_s = 0.0
+        self._next_renewal_at_s = 0.0
+
+    def authorization(self, now_s: float) -> tuple[str, ...]:
+        if not self._line or not 0 <= now_s - self._signed_at_s < _SIGN_AGAIN_S:
+            self._sign(now_s)
+        return self._line
+
+    def renew(self, refused: tuple[str, ...], now_s: float) -> bool:
+        if self._line != refused:
+            return True  # somebody else was refused too, and signed
+        if now_s < self._next_renewal_at_s:
+            return False
+        self._next_renewal_at_s = now_s + _LEAST_AGE_S
+        self._sign(now_s)
+        return True
+
+    def _sign(self, now_s: float) -> None:
+        claims = {"iss": self._team_id, "iat": int(now_s)}
+        token = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
+        self._line = (f"authorization: bearer {token}",)
+        self._signed_at_s = now_s
+
+
+class _CertificateProvider:
+    """A .p12 certificate: shown in the handshake."""
+
+    def __init__(self, fields: Mapping[str, Any], settings: NetworkSettings) -> None:
+        certificate = read_p12(fields["certificate"], fields["password"])
+        self.http = HttpClient(settings, certificate=certificate.client)
+        self.topic = fields["topic"]
+        self.not_after_s: float | None = certificate.not_after_s
+
+    def authorization(self, now_s: float) -> tuple[str, ...]:
+        return ()
+
+    def renew(self, refused: tuple[str, ...], now_s: float) -> bool:
+        return False
+
+
+def _check_one(
+    fields: Mapping[str, Any], where: str, now_s: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of one key or certificate, and what may be shown of them."""
+    if "certificate" in fields:
+        return _check_certificate(fields, where, now_s)
+    only_fields(fields, _KEY_FIELDS, where=where)
+    pem = text_field(fields, "key", where=where)
+    shape = "[A-Z0-9]{10}"
+    problem = "must be the 10 letters and digits that stand beside the key"
+    key_id = matching_field(fields, "keyId", shape, problem, where=where)
+    problem = "must be the 10 letters and digits of the membership page"
+    team_id = matching_field(fields, "teamId", shape, problem, where=where)
+    topic = _topic(fields, where)
+    key: ec.EllipticCurvePrivateKey = p256_private_key(pem, where + "key")
+    assert key.key_size == 256
+    summary = {"form": "key", "keyID": key_id, "teamID": team_id, "topic": topic}
+    return {"key": pem, "keyId": key_id, "teamId": team_id, "topic": topic}, summary
+
+
+def _check_certificate(
+    fields: Mapping[str, Any], where: str, now_s: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    only_fields(fields, _CERTIFICATE_FIELDS, where=where)
+    password = fields.get("password", "")
+    if not isinstance(password, str):
+        raise InvalidRequest("must be a string", field=f"{where}password")
+    text = text_field(fields, "certificate", where=where)
+    found: ApnsCertificate = read_p12(text, password, where=where)
+    if found.not_after_s < now_s:
+        problem = f"expired on {found.expires_on}: make a new one at developer.apple.com"
+        raise InvalidRequest(problem, field=f"{where}certificate")
+    if found.topics and "topic" in fields and fields["topic"] not in found.topics:
+        problem = f"is not of the certificate, which is for {', '.join(found.topics)}"
+        raise InvalidRequest(problem[:300], field=f"{where}topic")
+    topic = _topic(fields, where) if "topic" in fields or not found.topics else found.topics[0]
+    kept = {"certificate": text, "password": password, "topic": topic}
+    shown = {"form": "certificate", "topic": topic, "expires": found.expires_on}
+    return kept, {**shown, "environments": list(found.environments)}
+
+
+def _topic(fields: Mapping[str, Any], where: str) -> str:
+    shape, problem = r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}", "must be the bundle ID, com.example.app"
+    return matching_field(fields, "topic", shape, problem, where=where)
+
+
+def delivery_headers(push: Push, topic: str) -> tuple[str, ...]:
+    """The header lines that say what the push is and how it may be held back."""
+    payload = push.payload
+    push_type = payload.push_type if payload.push_type in _TOPIC_SUFFIXES else "alert"
+    is_urgent = payload.is_urgent and push_type != "background"  # Apple: background is 5
+    expires_s = 0 if payload.ttl_s == 0 else push.expires_ms // 1000
+    lines = [
+        f"apns-topic: {topic}{_TOPIC_SUFFIXES[push_type]}",
+        f"apns-push-type: {push_type}",
+        f"apns-priority: {10 if is_urgent else 5}",
+        f"apns-expiration: {expires_s}",
+        "content-type: application/json",
+    ]
+    if payload.collapse_key:
+        lines.append(f"apns-collapse-id: {collapse_id(payload.collapse_key)}")
+    identifier = as_uuid(push.push_id)
+    if identifier:
+        lines.append(f"apns-id: {identifier}")
+    return tuple(lines)
+
+
+def collapse_id(key: str) -> str:
+    """The key, or a hash of one that Apple would not take; equal keys stay equal."""
+    if _COLLAPSE_ID.fullmatch(key):
+        return key
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:_MAX_COLLAPSE_ID_BYTES]
+
+
+def as_uuid(text: str) -> str:
+    """The canonical spelling, if it is a UUID; else empty."""
+    try:
+        return str(UUID(text)) if len(text) in (32, 36) else ""
+    except ValueError:
+        return ""
+
+
+def read_error(body: bytes) -> tuple[str, int | None]:
+    """Apple's reason, and since when the token is dead: {"reason":"…","timestamp":ms}."""
+    try:
+        parsed = orjson.loads(body)
+        reason, since_ms = str(parsed["reason"]), parsed.get("timestamp")
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        return "", None
+    return reason, since_ms if isinstance(since_ms, int) else None

@@ -1,0 +1,70 @@
+"""Fields of credentials: reading what an administrator gave, with an error that says what to do.
+
+Knows no network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from mqttpush.errors import InvalidRequest
+
+_MAX_CHARACTERS: Final = 65_536
+_PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
+
+
+def text_field(fields: Mapping[str, Any], name: str, *, where: str = "") -> str:
+    """A field that must be there and hold text."""
+    value = fields.get(name)
+    if value is None or value == "":
+        raise InvalidRequest("is missing", field=where + name)
+    if not isinstance(value, str):
+        raise InvalidRequest("must be a string", field=where + name)
+    if len(value) > _MAX_CHARACTERS:
+        raise InvalidRequest("is too long", field=where + name)
+    return value
+
+
+def matching_field(
+    fields: Mapping[str, Any], name: str, shape: str, problem: str, *, where: str = ""
+) -> str:
+    """A field whose text, without space around it, has a shape."""
+    value = text_field(fields, name, where=where).strip()
+    if not re.fullmatch(shape, value):
+        raise InvalidRequest(problem, field=where + name)
+    return value
+
+
+def only_fields(fields: Mapping[str, Any], known: Iterable[str], *, where: str = "") -> None:
+    """Refuse what is not understood: a misspelt field must not be lost silently."""
+    for name in fields:
+        if name not in known:
+            raise InvalidRequest("is not known here", field=f"{where}{name}"[:100])
+
+
+def p256_private_key(pem: str, field: str) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key of a PEM text; an error says what it is instead."""
+    found = _PEM.search(pem)
+    if found is None:
+        raise InvalidRequest("must be PEM text (-----BEGIN PRIVATE KEY-----)", field=field)
+    if "PRIVATE" not in found[1]:
+        kind = found[1].lower()
+        raise InvalidRequest(f"must be the private key, this is a {kind}", field=field)
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except TypeError:
+        raise InvalidRequest("must not be protected by a passphrase", field=field) from None
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise InvalidRequest(f"cannot be read, is it whole? ({exc})"[:200], field=field) from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        kind = type(key).__name__.lstrip("_")
+        raise InvalidRequest(
+            f"must be an EC key on P-256, this is another kind ({kind})", field=field
+        )
+    return key
