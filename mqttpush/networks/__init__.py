@@ -84,9 +84,9 @@ class Sent(NamedTuple):
 class Keys:
     """The credentials of one app for one network, already checked. fields: secret; never logged.
 
-    fields are JSON and may be given to `check` again. FCM: the service account's file. APNs: `key`,
-    `keyId`, `teamId`, `topic`, or `certificate` (.p12 in base64), `password`, `topic`; `development`
-    may hold others for that environment. JPush: `appKey`, `masterSecret`. Web Push: `privateKey`,
+    fields are JSON and may be given to `check` again. FCM: the service account's file. APNs:
+    `key`, `keyId`, `teamId`, `topic`, or `certificate` (.p12 in base64), `password`, `topic`; in
+    `development` others for there. JPush: `appKey`, `masterSecret`. Web Push: `privateKey`,
     `subject`. summary: what may be shown (project, key ID, team, expiry).
     """
 
