@@ -60,9 +60,6 @@ class HookSettings(Section):
     max_attempts: int = Field(
         10, ge=1, le=100, description="times a failing run that reacts to data is tried"
     )
-    refresh_s: float = Field(
-        1.0, gt=0, le=60, description="until changed hooks are in force everywhere, seconds"
-    )
     log_retention_s: int = Field(
         604_800, ge=60, description="how long the log of hooks is kept, seconds", examples=[604800]
     )

@@ -8,7 +8,7 @@ the numbers when somebody scrapes, because a locked increment per push would cos
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -89,15 +89,66 @@ class Histogram:
         self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
         self.sum_s += seconds
 
-    def collect(self) -> Metric:
+    def buckets(self) -> list[tuple[str, float]]:
+        """(upper bound, observations up to it)."""
         buckets: list[tuple[str, float]] = []
         total = 0
         for bound, count in zip((*LATENCY_BUCKETS_S, "+Inf"), self.counts, strict=True):
             total += count
             buckets.append((str(bound), total))
+        return buckets
+
+    def collect(self) -> Metric:
         family = HistogramMetricFamily(self.name, self.help)
-        family.add_metric([], buckets=buckets, sum_value=self.sum_s)
+        family.add_metric([], buckets=self.buckets(), sum_value=self.sum_s)
         return family
+
+
+class LabelledGauge:
+    """Numbers of a closed set, read when scraped: its owner sets `read`."""
+
+    __slots__ = ("help", "label", "name", "read")
+
+    def __init__(self, name: str, help: str, label: str) -> None:  # noqa: A002
+        self.name = name
+        self.help = help
+        self.label = label
+        self.read: Callable[[], Mapping[str, float]] = dict
+
+    def collect(self) -> Metric:
+        family = GaugeMetricFamily(self.name, self.help, labels=(self.label,))
+        for value_of_label, value in self.read().items():
+            family.add_metric((value_of_label,), value)
+        return family
+
+
+class LabelledHistogram:
+    """Histograms told apart by one label of a closed set."""
+
+    __slots__ = ("help", "histograms", "label", "name")
+
+    def __init__(self, name: str, help: str, label: str) -> None:  # noqa: A002
+        self.name = name
+        self.help = help
+        self.label = label
+        self.histograms: dict[str, Histogram] = {}
+
+    def observe(self, value_of_label: str, seconds: float) -> None:
+        histogram = self.histograms.get(value_of_label)
+        if histogram is None:
+            histogram = self.histograms[value_of_label] = Histogram(self.name, self.help)
+        histogram.observe(seconds)
+
+    def collect(self) -> Metric:
+        family = HistogramMetricFamily(self.name, self.help, labels=(self.label,))
+        for value_of_label, histogram in self.histograms.items():
+            family.add_metric(
+                (value_of_label,), buckets=histogram.buckets(), sum_value=histogram.sum_s
+            )
+        return family
+
+
+_Metric = Counter | LabelledCounter | Gauge | LabelledGauge | Histogram | LabelledHistogram
 
 
 class Metrics(Collector):
@@ -152,6 +203,45 @@ class Metrics(Collector):
             "mqttpush_routing_failures",
             "committed batches whose routing failed (a bug: see the log)",
         )
+        # Phones
+        self.phone_pushes = LabelledCounter(
+            "mqttpush_phone_pushes", "pushes to phones that ended, by ending", ("network", "ending")
+        )
+        self.phone_retries = LabelledCounter(
+            "mqttpush_phone_retries", "pushes to be tried again, by reason", ("network", "reason")
+        )
+        self.phone_send_latency = LabelledHistogram(
+            "mqttpush_phone_send_latency_seconds", "requests to a push network", "network"
+        )
+        self.phone_in_flight = LabelledGauge(
+            "mqttpush_phone_in_flight", "pushes under way, or not yet written down", "network"
+        )
+        self.phone_queue_jobs = LabelledGauge(
+            "mqttpush_phone_queue_jobs", "pushes whose devices are not all looked up", "network"
+        )
+        self.phone_queue_deliveries = LabelledGauge(
+            "mqttpush_phone_queue_deliveries", "devices waiting for a push", "network"
+        )
+        self.phone_queue_age = LabelledGauge(
+            "mqttpush_phone_queue_age_seconds", "age of the oldest push that waits", "network"
+        )
+        self.phone_networks_paused = LabelledGauge(
+            "mqttpush_phone_network_paused",
+            "1 while a network that only fails is left alone",
+            "network",
+        )
+        # Server code
+        self.hook_runs = LabelledCounter(
+            "mqttpush_hook_runs",
+            "runs of server code, by language and how they ended",
+            ("language", "outcome"),
+        )
+        self.hook_latency = Histogram(
+            "mqttpush_hook_latency_seconds", "runs of server code, with the wait for their turn"
+        )
+        self.hook_queued_runs = Gauge(
+            "mqttpush_hook_queued_runs", "runs that react to data and are not done yet"
+        )
         # Store
         self.store_commits = Counter("mqttpush_store_commits", "transactions committed")
         self.store_writes = Counter("mqttpush_store_writes", "writes inside those transactions")
@@ -182,7 +272,7 @@ class Metrics(Collector):
         """The Prometheus text exposition of everything."""
         return generate_latest(self._registry)
 
-    def _all(self) -> Iterator[Counter | LabelledCounter | Gauge | Histogram]:
+    def _all(self) -> Iterator[_Metric]:
         for value in vars(self).values():
-            if isinstance(value, Counter | LabelledCounter | Gauge | Histogram):
+            if isinstance(value, _Metric):
                 yield value

@@ -26,6 +26,12 @@ class ServerCodeTable(Protocol):
     def hooks(self, app_id: str) -> list[Hook]:
         """All of the app, by kind, name and function."""
 
+    def hooks_stamp(self, app_id: str) -> int:
+        """Another number after each change of hooks or services; 0 if there never was one.
+
+        On the path of every request that may have hooks: one look-up.
+        """
+
     def put_service(self, service: HookService) -> None: ...
     def delete_service(self, app_id: str, name: str) -> bool: ...
     def services(self, app_id: str) -> list[HookService]: ...

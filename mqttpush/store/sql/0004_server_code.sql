@@ -22,6 +22,12 @@ CREATE TABLE hook_services (
     PRIMARY KEY (app_id, name)
 ) STRICT, WITHOUT ROWID;
 
+-- How often the hooks and services of an app have changed; no row: it never had one.
+CREATE TABLE hook_stamps (
+    app_id  TEXT PRIMARY KEY REFERENCES apps ON DELETE CASCADE,
+    stamp   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Deployed server code. hooks: its hook document, JSON, empty for none.
 CREATE TABLE server_code_versions (
     app_id      TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,

@@ -53,12 +53,14 @@ class SqliteServerCode(Table):
                 hook.modified_ms,
             ),
         )
+        self._bump(hook.app_id)
 
     def delete_hook(self, app_id: str, kind: HookKind, name: str, function: str) -> bool:
         cursor = self._execute(
             "DELETE FROM hooks WHERE app_id = ? AND kind = ? AND name = ? AND function = ?",
             (app_id, kind.value, name, function),
         )
+        self._bump(app_id)
         return cursor.rowcount > 0
 
     def hooks(self, app_id: str) -> list[Hook]:
@@ -80,13 +82,19 @@ class SqliteServerCode(Table):
             for row in rows
         ]
 
+    def hooks_stamp(self, app_id: str) -> int:
+        row = self._execute("SELECT stamp FROM hook_stamps WHERE app_id = ?", (app_id,)).fetchone()
+        return row[0] if row else 0
+
     def put_service(self, service: HookService) -> None:
         self._execute("INSERT OR REPLACE INTO hook_services VALUES (?, ?, ?, ?)", service)
+        self._bump(service.app_id)
 
     def delete_service(self, app_id: str, name: str) -> bool:
         cursor = self._execute(
             "DELETE FROM hook_services WHERE app_id = ? AND name = ?", (app_id, name)
         )
+        self._bump(app_id)
         return cursor.rowcount > 0
 
     def services(self, app_id: str) -> list[HookService]:
@@ -279,6 +287,13 @@ class SqliteServerCode(Table):
         ).rowcount
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _bump(self, app_id: str) -> None:
+        self._execute(
+            "INSERT INTO hook_stamps SELECT app_id, 1 FROM apps WHERE app_id = ?"
+            " ON CONFLICT DO UPDATE SET stamp = stamp + 1",
+            (app_id,),
+        )
 
     def _versions(self, where: str, *values: str) -> list[CodeVersion]:
         rows = self._execute(
