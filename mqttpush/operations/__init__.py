@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mqttpush.operations.accounts import Accounts
 from mqttpush.operations.acls import Acls
 from mqttpush.operations.apps import Apps
 from mqttpush.operations.bodies import Bodies
+from mqttpush.operations.broadcasts import Broadcasts
 from mqttpush.operations.buckets import Buckets
 from mqttpush.operations.commands import Commands
 from mqttpush.operations.context import Context
+from mqttpush.operations.deliveries import Deliveries
+from mqttpush.operations.devices import Devices
+from mqttpush.operations.entities import Entities
 from mqttpush.operations.environments import Environments
 from mqttpush.operations.filters import Filters
 from mqttpush.operations.groups import Groups
@@ -23,6 +28,7 @@ from mqttpush.operations.onboarding import Onboarding
 from mqttpush.operations.ownership import Ownership
 from mqttpush.operations.presence import Presence
 from mqttpush.operations.principals import Principals
+from mqttpush.operations.server_code import ServerCode
 from mqttpush.operations.subscriptions import Subscriptions
 from mqttpush.operations.topics import Topics
 from mqttpush.operations.uploads import Uploads
@@ -41,6 +47,7 @@ class Operations:
     subscriptions: Subscriptions
     topics: Topics
     messages: Messages
+    deliveries: Deliveries
     onboarding: Onboarding
     commands: Commands
     presence: Presence
@@ -49,14 +56,19 @@ class Operations:
     filters: Filters
     acls: Acls
     environments: Environments
+    entities: Entities
+    accounts: Accounts
+    devices: Devices
+    broadcasts: Broadcasts
+    server_code: ServerCode
 
     @staticmethod
     def over(context: Context) -> Operations:
         """All verbs on one context."""
-        installations = Installations(context)
+        installations, principals = Installations(context), Principals(context)
         return Operations(
             apps=Apps(context),
-            principals=Principals(context),
+            principals=principals,
             installations=installations,
             buckets=Buckets(context),
             bodies=Bodies(context),
@@ -64,6 +76,7 @@ class Operations:
             subscriptions=Subscriptions(context),
             topics=Topics(context),
             messages=Messages(context),
+            deliveries=Deliveries(context),
             onboarding=Onboarding(context, installations),
             commands=Commands(context),
             presence=Presence(context),
@@ -72,4 +85,9 @@ class Operations:
             filters=Filters(context),
             acls=Acls(context),
             environments=Environments(context),
+            entities=Entities(context),
+            accounts=Accounts(context, principals),
+            devices=Devices(context),
+            broadcasts=Broadcasts(context),
+            server_code=ServerCode(context),
         )

@@ -62,14 +62,6 @@ class ConnectRow(NamedTuple):
     is_enabled: bool  # neither the app nor the owner is disabled
 
 
-class SealedKeys(NamedTuple):
-    """Credentials of a push network. summary: JSON of what may be shown."""
-
-    sealed: bytes
-    summary: str
-    changed_ms: int
-
-
 class AppTable(Protocol):
     """Apps. Deleting one deletes everything in it."""
 
@@ -91,20 +83,6 @@ class AppTable(Protocol):
     def get_by_client_id(self, client_id: str) -> App | None: ...
     def list(self) -> list[App]: ...
     def delete(self, app_id: str) -> bool: ...
-
-
-class NetworkKeyTable(Protocol):
-    """What apps show push networks to be let in, sealed."""
-
-    def put(self, app_id: str, network: str, kept: SealedKeys) -> None: ...
-    def get(self, app_id: str, network: str) -> SealedKeys | None: ...
-    def list_of(self, app_id: str) -> dict[str, SealedKeys]:
-        """By network."""
-
-    def list(self) -> list[tuple[str, str, SealedKeys]]:
-        """(app ID, network, keys) of all apps."""
-
-    def delete(self, app_id: str, network: str) -> bool: ...
 
 
 class UserTable(Protocol):
@@ -385,7 +363,9 @@ class PushTable(Protocol):
     def next_ms(self, network: str, app_id: str, now_ms: int) -> int | None:
         """When the next delivery or job, not ready yet, will be."""
 
-    def record(self, attempts: Sequence[Attempt], now_ms: int) -> None: ...
+    def record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
+        """Write what came of deliveries; those whose job is gone are passed over."""
+
     def add_reached(self, message_id: str, owners: Iterable[Owner]) -> None:
         """An unknown message is passed over."""
 
@@ -443,6 +423,11 @@ class KinveyTable(Protocol):
         """The defaults for an app that chose none, or that there is not."""
 
     def put_settings(self, app_id: str, settings: KinveySettings) -> None: ...
+    def count_device_owners(self, app_id: str) -> int:
+        """Users who are enabled and have a phone."""
+
+    def count_devices(self, audience: Audience) -> dict[tuple[str, str], int]:
+        """Device tokens of enabled users, by network and variant; owners or the whole app."""
 
 
 class Transaction(Protocol):

@@ -39,6 +39,7 @@ _OF_IDS: Final = """
     json_each(:wanted) AS wanted
     CROSS JOIN installations i ON i.installation_id = wanted.value AND i.app_id = :app_id
 """
+_VARIANT: Final = "(:is_for_all OR i.variant IN (SELECT value FROM json_each(:variants)))"
 # A device that several owners registered gets a push once.
 _NOT_TWICE: Final = """
     NOT EXISTS (
@@ -128,6 +129,8 @@ class SqlitePushes(Table):
                 "to_production": job.to_production,
                 "now_ms": now_ms,
                 "ending": SENT_OVER_MQTT,
+                "is_for_all": job.network in job.payloads,
+                "variants": json.dumps(list(job.payloads)),
             }
             if job.is_once:
                 reached_count = self._insert_deliveries(origin, values, is_reached=True)
@@ -157,7 +160,8 @@ class SqlitePushes(Table):
                 (job_key, installation_id, subject, network, app_id, ready_ms, ending, done_ms)
             SELECT :job_key, min(i.installation_id), i.subject, :network, :app_id, :now_ms, {ending}
             FROM {origin} {_WITH_OWNER}
-            WHERE i.network = :network AND {_ENVIRONMENT} AND {_ENABLED} AND {_NOT_TWICE}
+            WHERE i.network = :network AND {_VARIANT} AND {_ENVIRONMENT} AND {_ENABLED}
+              AND {_NOT_TWICE}
             {reached if is_reached else ""}
             GROUP BY i.device_type, i.registration_id
             """,

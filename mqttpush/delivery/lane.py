@@ -1,0 +1,328 @@
+"""Lane: what goes over one network, app by app in turn.
+
+Owns the places among the pushes under way, whose turn it is, and who is to be left alone for how
+long. Knows no answer's meaning and no SQL. The one idea: an app has a small stock of deliveries in
+memory, refilled from the store while it is used up; the apps with a stock take turns delivery by
+delivery, so one with 100,000 waiting holds up another's only push by one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable
+from math import inf
+
+from mqttpush.config import DeliverySettings
+from mqttpush.delivery import Cancellable, Clock, Jobs, Keyring
+from mqttpush.delivery.attempts import Attempter
+from mqttpush.delivery.patience import Backoff, Breaker
+from mqttpush.delivery.recorder import Recorder
+from mqttpush.errors import MqttPushError
+from mqttpush.networks import Ending, Keys, Sent
+from mqttpush.pushes import Attempt, Delivery
+
+_log = logging.getLogger(__name__)
+
+# A store that does not answer is asked again after this.
+STORE_RETRY_S = 1.0
+
+
+class _App:
+    """What one app has to send over the network."""
+
+    __slots__ = (
+        "app_id",
+        "due_s",
+        "has_keys",
+        "has_more",
+        "in_turn",
+        "is_loading",
+        "keys",
+        "keys_lock",
+        "paused_until_s",
+        "stock",
+        "taken",
+        "unreadable",
+    )
+
+    def __init__(self, app_id: str) -> None:
+        self.app_id = app_id
+        self.stock: deque[Delivery] = deque()
+        self.taken: set[tuple[int, str]] = set()  # in stock, or not yet recorded
+        self.in_turn = False
+        self.is_loading = False
+        self.has_more = False
+        self.due_s = inf  # when to look into the store
+        self.paused_until_s = 0.0
+        self.keys: Keys | None = None
+        self.has_keys = False  # `keys` is what the app has
+        self.unreadable = False
+        self.keys_lock = asyncio.Lock()
+
+
+_Work = tuple[_App, Delivery]
+
+
+class Lane:
+    """One network. start_task: gives a coroutine to the owner of all tasks."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        attempter: Attempter,
+        jobs: Jobs,
+        keyring: Keyring,
+        recorder: Recorder,
+        settings: DeliverySettings,
+        backoff: Backoff,
+        clock: Clock,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self._attempter = attempter
+        self._jobs = jobs
+        self._keyring = keyring
+        self._recorder = recorder
+        self._settings = settings
+        self._backoff = backoff
+        self._breaker = Breaker(backoff=backoff, failures_to_open=settings.failures_to_pause)
+        self._clock = clock
+        self._now_ms = now_ms
+        self._apps: dict[str, _App] = {}
+        self._turns: deque[_App] = deque()
+        self._due: list[tuple[float, int, _App]] = []
+        self._serials = itertools.count()
+        self._timer: Cancellable | None = None
+        self._timer_s = inf
+        self._wake = asyncio.Event()
+        self._idle: list[asyncio.Future[_Work]] = []
+        self._tasks: asyncio.TaskGroup | None = None
+        self._worker_count = 0
+        self._is_stopping = False
+        self._drained = asyncio.Event()
+        self.in_flight = 0
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self._apps)
+
+    @property
+    def is_paused(self) -> bool:
+        """The network only fails: it is left alone."""
+        return self._breaker.is_open(self._clock.time())
+
+    def notice(self, app_id: str, ready_ms: int) -> None:
+        """The app has something to send from then on."""
+        app = self._apps.get(app_id)
+        if app is None:
+            app = self._apps[app_id] = _App(app_id)
+        wait_s = max(0, ready_ms - self._now_ms()) / 1000
+        self._look_at(app, self._clock.time() + wait_s)
+
+    def forget_keys(self, app_id: str) -> None:
+        """They have changed."""
+        app = self._apps.get(app_id)
+        if app is not None:
+            app.has_keys = False
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for app in self._due_apps():
+                    await self._serve(app)
+                self._arm()
+
+    async def stop(self) -> None:
+        """Begin no more pushes; returns when those under way are recorded."""
+        self._is_stopping = True
+        if self.in_flight:
+            await self._drained.wait()
+
+    # --- looking into the store -----------------------------------------------------------
+
+    def _look_at(self, app: _App, due_s: float) -> None:
+        if due_s < app.due_s:
+            app.due_s = due_s
+            heapq.heappush(self._due, (due_s, next(self._serials), app))
+            self._arm()
+
+    def _arm(self) -> None:
+        """Wake up when the next app is due."""
+        if not self._due:
+            return
+        due_s = self._due[0][0]
+        if due_s <= self._clock.time():
+            self._wake.set()
+        elif due_s < self._timer_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_s = due_s
+            self._timer = self._clock.call_at(due_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_s = None, inf
+        self._wake.set()
+
+    def _due_apps(self) -> list[_App]:
+        now_s = self._clock.time()
+        found = []
+        while self._due and self._due[0][0] <= now_s:
+            due_s, _, app = heapq.heappop(self._due)
+            if due_s == app.due_s:  # else it was to be looked at earlier, and has been
+                app.due_s = inf
+                found.append(app)
+        return found
+
+    async def _serve(self, app: _App) -> None:
+        now_s = self._clock.time()
+        free_s = max(app.paused_until_s, self._breaker.until_s)
+        if free_s > now_s:
+            self._look_at(app, free_s)
+            return
+        if len(app.stock) < self._settings.page_size // 2 and not self._is_stopping:
+            await self._refill(app)
+        if app.stock and not app.in_turn:
+            app.in_turn = True
+            self._turns.append(app)
+        self._hand_out()
+        self._drop_if_done(app)
+
+    async def _refill(self, app: _App) -> None:
+        count = self._settings.page_size
+        app.is_loading = True
+        try:
+            page = await self._jobs.load(self.name, app.app_id, frozenset(app.taken), count)
+        except MqttPushError as exc:
+            _log.warning("pushes of app %s wait for the store: %s", app.app_id, exc)
+            self._look_at(app, self._clock.time() + STORE_RETRY_S)
+            return
+        finally:
+            app.is_loading = False
+        for delivery in page.deliveries:
+            if delivery.key not in app.taken:
+                app.taken.add(delivery.key)
+                app.stock.append(delivery)
+        wait_ms = None if page.next_ms is None else page.next_ms - self._now_ms()
+        app.has_more = wait_ms is not None and wait_ms <= 0
+        if app.has_more and not app.stock:
+            self._look_at(app, self._clock.time())
+        elif wait_ms is not None and wait_ms > 0:
+            self._look_at(app, self._clock.time() + wait_ms / 1000)
+
+    def _drop_if_done(self, app: _App) -> None:
+        is_used = app.stock or app.taken or app.has_more or app.is_loading
+        if not is_used and app.due_s == inf:
+            self._apps.pop(app.app_id, None)
+
+    # --- turns and places -----------------------------------------------------------------
+
+    def _take(self) -> _Work | None:
+        """The next delivery of the app whose turn it is, if a push may begin now."""
+        now_s = self._clock.time()
+        is_first = not self._breaker.is_trying or self.in_flight == 0
+        if self._is_stopping or self._breaker.is_open(now_s) or not is_first:
+            return None
+        while self._turns:
+            app = self._turns.popleft()
+            if app.paused_until_s > now_s:
+                app.in_turn = False
+                self._look_at(app, app.paused_until_s)
+                continue
+            delivery = app.stock.popleft()
+            app.in_turn = bool(app.stock)
+            if app.in_turn:
+                self._turns.append(app)
+            if app.has_more and len(app.stock) < self._settings.page_size // 2:
+                app.has_more = False
+                self._look_at(app, now_s)
+            self.in_flight += 1
+            return app, delivery
+        return None
+
+    def _hand_out(self) -> None:
+        """Give work to idle workers, or to new ones while there are places."""
+        while self._idle or self._worker_count < self._settings.concurrency:
+            work = self._take()
+            if work is None:
+                return
+            if self._idle:
+                self._idle.pop().set_result(work)
+            else:
+                assert self._tasks is not None
+                self._worker_count += 1
+                self._tasks.create_task(self._work(work), name=f"{self.name} sender")
+
+    async def _work(self, work: _Work) -> None:
+        """One place. It is free again when what came of its push is durable."""
+        while True:
+            app, delivery = work
+            attempt = await self._attempt(app, delivery)
+            await self._recorder.record(attempt)
+            self._recorded(app, attempt)
+            next_work = self._take()
+            if next_work is None:
+                waiting: asyncio.Future[_Work] = asyncio.get_running_loop().create_future()
+                self._idle.append(waiting)
+                next_work = await waiting
+            work = next_work
+
+    def _recorded(self, app: _App, attempt: Attempt) -> None:
+        self.in_flight -= 1
+        app.taken.discard(attempt.delivery.key)
+        if attempt.ending is None:
+            wait_s = max(0, attempt.ready_ms - self._now_ms()) / 1000
+            self._look_at(app, self._clock.time() + wait_s)
+        elif not app.stock:
+            self._drop_if_done(app)
+        if self._is_stopping and self.in_flight == 0:
+            self._drained.set()
+
+    # --- one push -------------------------------------------------------------------------
+
+    async def _attempt(self, app: _App, delivery: Delivery) -> Attempt:
+        settled = self._attempter.settled(delivery)
+        if settled is not None:
+            return settled
+        keys = app.keys if app.has_keys else await self._load_keys(app)
+        if keys is None:
+            ending = Ending.CREDENTIALS_REFUSED if app.unreadable else Ending.NOT_CONFIGURED
+            return self._attempter.without_keys(delivery, ending)
+        attempt, sent = await self._attempter.send(keys, delivery)
+        self._heed(app, sent)
+        return attempt
+
+    async def _load_keys(self, app: _App) -> Keys | None:
+        async with app.keys_lock:
+            if not app.has_keys:
+                app.has_keys = True  # before waiting: a change meanwhile takes it away again
+                try:
+                    app.keys = await self._keyring.keys(app.app_id, self.name)
+                    app.unreadable = False
+                except MqttPushError as exc:
+                    _log.warning("keys of app %s for %s: %s", app.app_id, self.name, exc)
+                    app.keys, app.unreadable = None, True
+            return app.keys
+
+    def _heed(self, app: _App, sent: Sent) -> None:
+        """Slow down where the network asks for it, stop where it only fails."""
+        now_s = self._clock.time()
+        if sent.ending is not None:
+            if self._breaker.is_trying:
+                self._breaker.succeeded()
+                self._clock.call_at(now_s, self._hand_out)
+            self._breaker.succeeded()
+        elif sent.retry_after_s > 0:
+            until_s = now_s + self._backoff.asked_s(sent.retry_after_s)
+            app.paused_until_s = max(app.paused_until_s, until_s)
+        elif self._breaker.failed(now_s):
+            wait_s = self._breaker.until_s - now_s
+            _log.warning("%s only fails (%s): no pushes for %.1f s", self.name, sent.code, wait_s)
+            self._clock.call_at(self._breaker.until_s, self._hand_out)

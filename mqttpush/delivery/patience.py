@@ -1,0 +1,66 @@
+"""Patience: when a push is tried again, and when a whole network is left alone for a while.
+
+Knows no clock and no network: times come in, times go out.
+"""
+
+from __future__ import annotations
+
+from mqttpush.config import DeliverySettings
+from mqttpush.delivery import RandomSource
+
+# 2 ** 40 times the shortest wait is beyond any longest one; floats stay finite.
+_MOST_DOUBLINGS = 40
+
+
+class Backoff:
+    """Waits between attempts: doubled each time, within bounds, spread by half of themselves."""
+
+    def __init__(self, *, settings: DeliverySettings, random: RandomSource) -> None:
+        self._settings = settings
+        self._random = random
+
+    def wait_s(self, failures: int) -> float:
+        """failures: at least 1."""
+        settings = self._settings
+        doubled_s = settings.min_backoff_s * 2.0 ** min(failures - 1, _MOST_DOUBLINGS)
+        longest_s = min(doubled_s, settings.max_backoff_s)
+        return self._random.uniform(longest_s / 2, longest_s)
+
+    def asked_s(self, retry_after_s: float) -> float:
+        """What a network asked for, within bounds."""
+        return min(retry_after_s, self._settings.max_retry_after_s)
+
+
+class Breaker:
+    """Opens when a network only fails: a pause, then a single push to see if it is back."""
+
+    def __init__(self, *, backoff: Backoff, failures_to_open: int) -> None:
+        self._backoff = backoff
+        self._failures_to_open = failures_to_open
+        self._failures = 0
+        self._openings = 0
+        self.until_s = 0.0
+
+    @property
+    def is_trying(self) -> bool:
+        """No success since it opened: one push at a time."""
+        return self._openings > 0
+
+    def is_open(self, now_s: float) -> bool:
+        return now_s < self.until_s
+
+    def succeeded(self) -> None:
+        """The network answered something definite."""
+        self._failures = self._openings = 0
+        self.until_s = 0.0
+
+    def failed(self, now_s: float) -> bool:
+        """Did it open by this? Failures of pushes that were under way when it did do not count."""
+        if self.is_open(now_s):
+            return False
+        self._failures += 1
+        if self._failures < self._failures_to_open and not self.is_trying:
+            return False
+        self._openings += 1
+        self.until_s = now_s + self._backoff.wait_s(self._openings)
+        return True
