@@ -144,6 +144,7 @@ _JPUSH: Final[dict[tuple[int, str], Meaning]] = {
     (400, "1009"): _MESSAGE,
     (400, "1011"): _DEAD,  # nobody there, or not for 255 days; we name one device a call
     (400, "1012"): _LATER,  # too many at the speed asked for
+    (400, "1016"): _MESSAGE,
     (404, "1020"): _KEY,  # plain HTTP: the URL in the settings
     (503, "1030"): _LATER,
     (429, "2002"): _LATER,
@@ -152,6 +153,8 @@ _JPUSH: Final[dict[tuple[int, str], Meaning]] = {
     (403, "2005"): _KEY,  # the account sent unreasonably much
     (403, "2006"): _KEY,  # for paying accounts
     (403, "2007"): _KEY,
+    (429, "2008"): _LATER,
+    (429, "2009"): _LATER,
 }
 
 # RFC 8030 and 8292; codes are those of Mozilla's autopush (errno) and of Apple's service (reason).
@@ -171,10 +174,12 @@ _WEBPUSH: Final[dict[tuple[int, str], Meaning]] = {
     (400, "111"): _MESSAGE,  # missing header
     (400, "112"): _MESSAGE,  # bad TTL
     (400, "113"): _MESSAGE,  # bad Topic
+    (400, "114"): _MESSAGE,  # bad Urgency
     (400, "VapidPkHashMismatch"): _FOREIGN,
     (401, ""): _STALE_KEY,
     (401, "109"): _STALE_KEY,
     (403, ""): _FOREIGN,  # RFC 8292 4.2: a subscription of another VAPID key
+    (403, "109"): _FOREIGN,
     (403, "BadJwtToken"): _STALE_KEY,
     (403, "ExpiredJwtToken"): _STALE_KEY,
     (404, ""): _DEAD,
@@ -188,6 +193,7 @@ _WEBPUSH: Final[dict[tuple[int, str], Meaning]] = {
     (413, ""): _MESSAGE,
     (413, "104"): _MESSAGE,
     (429, ""): _LATER,
+    (429, "202"): _LATER,
     (500, ""): _LATER,
     (500, "999"): _LATER,
     (502, ""): _LATER,

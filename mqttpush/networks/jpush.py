@@ -82,7 +82,9 @@ class JPushNetwork:
         if answer.status == 200:
             return answers.sent(Network.JPUSH, 200, "")
         code, words = read_error(answer.body)
-        wanted = answer.header("Retry-After") or answer.header("X-Rate-Limit-Reset")
+        wanted = answer.header("Retry-After")
+        if not wanted and answer.status == 429:
+            wanted = answer.header("X-Rate-Limit-Reset")  # each answer has it
         pause_s = answers.retry_after_s(
             wanted, now_s=self._clock(), limit_s=self._settings.max_retry_after_s
         )
