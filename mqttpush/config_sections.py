@@ -314,6 +314,19 @@ class MqttSettings(Section):
         description="bytes waiting for all slow readers together",
         examples=[268435456],
     )
+    idle_read_interval_ms: int = Field(
+        50,
+        ge=0,
+        le=1000,
+        description="clients that only ping are looked at so often, not each at once; 0: at once",
+        examples=[50],
+    )
+    idle_read_from_connections: int = Field(
+        1000,
+        ge=1,
+        description="with fewer connections all are read at once",
+        examples=[1000],
+    )
     stall_timeout_s: float = Field(
         30.0,
         gt=0,
@@ -382,6 +395,12 @@ class SecuritySettings(Section):
     max_queued_hashes: int = Field(
         200, ge=1, description="logins waiting for a password hash; more are answered 429"
     )
+    encryption_key_file: str = Field(
+        "",
+        description="file of 32 bytes or more that seals credentials of push networks in the store;"
+        " empty: `server.key` of the data folder",
+        examples=["/etc/mqttpush/encryption.key"],
+    )
 
 
 class LimitSettings(Section):
@@ -389,6 +408,12 @@ class LimitSettings(Section):
 
     max_mqtt_installations_per_owner: int = Field(
         16, ge=1, le=1000, description="MQTT installations of one user or thing"
+    )
+    max_device_tokens_per_user: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="phones that Kinvey's clients register for one user; the oldest goes first",
     )
     max_tokens_per_principal: int = Field(
         100,
@@ -422,72 +447,6 @@ class LimitSettings(Section):
         examples=[86400],
     )
     max_group_members: int = Field(1000, ge=1, le=100_000, description="members of one group")
-
-
-class DeliverySettings(Section):
-    """Sending to phones: how much at once, how often again, when it is given up."""
-
-    concurrency: int = Field(
-        128,
-        ge=1,
-        le=2000,
-        description="pushes under way at once over one network; after a crash these go out twice",
-        examples=[128],
-    )
-    page_size: int = Field(
-        500, ge=10, le=10_000, description="subscribers looked up together", examples=[500]
-    )
-    default_ttl_s: int = Field(
-        2_419_200,
-        ge=0,
-        le=2_419_200,
-        description="how long a network may hold a push back that names no time, seconds",
-        examples=[2419200],
-    )
-    give_up_s: int = Field(
-        86_400,
-        ge=1,
-        le=2_419_200,
-        description="a push that no network took is given up after this, seconds",
-        examples=[86400],
-    )
-    min_backoff_s: float = Field(
-        1.0, gt=0, le=3600, description="wait before the second attempt, doubled for each more"
-    )
-    max_backoff_s: float = Field(
-        900.0, gt=0, le=86_400, description="longest wait between two attempts, seconds"
-    )
-    max_retry_after_s: float = Field(
-        3600.0,
-        gt=0,
-        le=86_400,
-        description="longest pause a network may ask for, seconds",
-        examples=[3600.0],
-    )
-    failures_to_pause: int = Field(
-        20,
-        ge=1,
-        description="failures of a network without a success between them; then all of it pauses",
-    )
-    once_grace_s: float = Field(
-        5.0,
-        ge=1,
-        le=3600,
-        description="phones wait so long for live connections with `delivery: once`, seconds",
-        examples=[5.0],
-    )
-    max_waiting_jobs: int = Field(
-        10_000,
-        ge=1,
-        description="pushes of one app waiting for one network; more are answered 429",
-        examples=[10000],
-    )
-    max_open_deliveries: int = Field(
-        5000,
-        ge=10,
-        description="devices of one app to be tried again on one network before others follow",
-        examples=[5000],
-    )
 
 
 class ShutdownSettings(Section):

@@ -25,20 +25,17 @@ from mqttpush.mqtt.authentication import (
     RefusalReason,
     Refused,
 )
-from mqttpush.mqtt.codec import encode
-from mqttpush.mqtt.connection import (
-    ANONYMOUS_CLIENT_ID,
+from mqttpush.mqtt.codec import PINGREQ, PINGRESP, encode
+from mqttpush.mqtt.connection import ANONYMOUS_CLIENT_ID, Connection, Rules, State
+from mqttpush.mqtt.fan_out import FanOut
+from mqttpush.mqtt.handle import Handle, Transport
+from mqttpush.mqtt.happenings import (
     Closed,
-    Connection,
     ConnectionEvent,
     ConnectReceived,
     RequestReceived,
-    Rules,
-    State,
     SubscriptionChanged,
 )
-from mqttpush.mqtt.fan_out import FanOut
-from mqttpush.mqtt.handle import Handle, Transport
 from mqttpush.mqtt.packets import Connect, Publish, ReasonCode
 from mqttpush.mqtt.wheel import TimerWheel
 
@@ -181,9 +178,15 @@ class Broker:
         handle.connection.abandon()
         return False
 
-    def receive(self, handle: Handle, data: bytes) -> None:
-        """Bytes of MQTT from the peer."""
-        self._apply(handle, handle.connection.receive(data, self._clock()))
+    def receive(self, handle: Handle, data: bytes) -> bool:
+        """Bytes of MQTT from the peer; True: it pinged or subscribed, and may be silent."""
+        now = self._clock()
+        if data == PINGREQ and not handle.is_paused and handle.connection.take_ping(now):
+            handle.transport.write(PINGRESP)
+            return True
+        events = handle.connection.receive(data, now)
+        self._apply(handle, events)
+        return len(events) == 1 and isinstance(events[0], SubscriptionChanged)
 
     def pause(self, handle: Handle) -> None:
         """The socket takes nothing more: pushes wait, and the stall deadline runs."""

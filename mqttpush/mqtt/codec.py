@@ -8,7 +8,7 @@ looking inside, so a packet is decoded once, whole, and any split of the bytes r
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from mqttpush.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from mqttpush.mqtt.packets import (
@@ -92,6 +92,11 @@ def decode(
     packet = decoder(version, PacketType(packet_type), reader, max_user_properties)
     reader.finish()
     return packet
+
+
+# What idle clients send, and its answer: the same bytes in every version.
+PINGREQ: Final = bytes((PacketType.PINGREQ << 4, 0))
+PINGRESP: Final = bytes((PacketType.PINGRESP << 4, 0))
 
 
 def encode(version: Version, packet: Packet) -> bytes:

@@ -23,6 +23,7 @@ from mqttpush.mqtt.admission import Networks
 from mqttpush.mqtt.broker import Broker
 from mqttpush.mqtt.connection import State
 from mqttpush.mqtt.handle import Handle, Transport
+from mqttpush.mqtt.parking import Parking
 from mqttpush.mqtt.proxy import parse_proxy_header
 from mqttpush.mqtt.tls import TlsLayer, build_context
 from mqttpush.mqtt.websocket import WebSocketLayer
@@ -45,7 +46,17 @@ class Layer(Protocol):
 class Socket(asyncio.Protocol):
     """One accepted socket and the layers on it."""
 
-    __slots__ = ("_early_bytes", "_handle", "_kind", "_layer", "_listeners", "_transport", "_web")
+    __slots__ = (
+        "_early_bytes",
+        "_handle",
+        "_is_silent",
+        "_kind",
+        "_layer",
+        "_listeners",
+        "_parked_at",
+        "_transport",
+        "_web",
+    )
 
     def __init__(self, listeners: Listeners, kind: str) -> None:
         self._listeners = listeners
@@ -55,6 +66,8 @@ class Socket(asyncio.Protocol):
         self._layer: Layer | None = None  # the lowest; None: bytes are MQTT
         self._web: WebSocketLayer | None = None
         self._early_bytes = 0
+        self._is_silent = False  # it only pinged or subscribed, and is parked
+        self._parked_at = -1  # its file descriptor, once it has been parked
 
     def connection_made(self, base: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", base)  # uvloop's does not inherit from it
@@ -80,15 +93,24 @@ class Socket(asyncio.Protocol):
         handle = self._handle
         if handle is None:
             return
+        self._is_silent = False
         if self._layer is None:
-            self._listeners.broker.receive(handle, data)
-            return
-        if handle.connection.state is State.NEW:
-            self._early_bytes += len(data)
-            if self._early_bytes > MAX_EARLY_BYTES:
-                self._listeners.broker.abort(handle, "too_much_before_connect")
-                return
-        self._layer.receive(data)
+            self._is_silent = self._listeners.broker.receive(handle, data)
+        else:
+            if handle.connection.state is State.NEW:
+                self._early_bytes += len(data)
+                if self._early_bytes > MAX_EARLY_BYTES:
+                    self._listeners.broker.abort(handle, "too_much_before_connect")
+                    return
+            self._layer.receive(data)
+        if self._is_silent:
+            self._park()
+
+    def wake(self) -> None:
+        """Something has come while the socket was parked; fine if it is not."""
+        if self._is_silent and self._transport is not None:
+            self._is_silent = False
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         if self._handle is not None:
@@ -107,6 +129,18 @@ class Socket(asyncio.Protocol):
             web.lost()
         if handle is not None:
             self._listeners.broker.lost(handle)
+
+    def _park(self) -> None:
+        listeners, transport = self._listeners, self._transport
+        is_open = listeners.parking.is_open(listeners.broker.socket_count)
+        if transport is None or transport.is_closing() or not is_open:
+            self._is_silent = False
+            return
+        is_known = self._parked_at >= 0
+        if not is_known:
+            self._parked_at = transport.get_extra_info("socket").fileno()
+        transport.pause_reading()
+        listeners.parking.add(self._parked_at, self, is_known=is_known)
 
     def _on_proxy_header(self, address: str | None, rest: bytes) -> None:
         assert self._handle is not None
@@ -165,7 +199,7 @@ class Socket(asyncio.Protocol):
         if self._handle is None:
             return
         if data:
-            self._listeners.broker.receive(self._handle, data)
+            self._is_silent = self._listeners.broker.receive(self._handle, data)
         else:
             self._begin("connect_timeout_s", self._web)
 
@@ -215,6 +249,8 @@ class Listeners:
         self.tls_context: ssl.SSLContext | None = None
         self._data_folder = data_folder
         self.proxies = Networks(settings.proxy_protocol_from)
+        self.parking = Parking()
+        self.parking.apply(settings)
         self.addresses: dict[str, tuple[str, int]] = {}
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
@@ -269,6 +305,7 @@ class Listeners:
         """Close everything at once; call `drain` first to be polite."""
         self._close_servers()
         await self.broker.stop()
+        self.parking.close()
 
     def reload(self, settings: MqttSettings) -> None:
         """Take new limits and certificates; ports and hosts stay as they are until a restart.
@@ -279,6 +316,7 @@ class Listeners:
             self.tls_context = build_context(settings, self._data_folder)
         self.settings = settings
         self.proxies = Networks(settings.proxy_protocol_from)
+        self.parking.apply(settings)
         self.broker.reload(settings)
 
     def _close_servers(self) -> None:

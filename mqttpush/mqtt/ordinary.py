@@ -15,14 +15,8 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from mqttpush.errors import ProtocolError
-from mqttpush.mqtt.connection import (
-    NO_EVENTS,
-    Connection,
-    ConnectionEvent,
-    Rules,
-    State,
-    SubscriptionChanged,
-)
+from mqttpush.mqtt.connection import Connection, Rules, State
+from mqttpush.mqtt.happenings import NO_EVENTS, ConnectionEvent, SubscriptionChanged
 from mqttpush.mqtt.packets import (
     Connect,
     Disconnect,

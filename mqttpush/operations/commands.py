@@ -196,8 +196,8 @@ class Commands:
                     count = min(len(self._online), BATCH)
                     things = [self._online.popleft() for _ in range(count)]
                     await self._context.store.write(partial(self._hand_over, things=things))
-                while await self._context.store.write(self._fail_overdue) == BATCH:
-                    pass
+                while await self._context.store.read(self._overdue):
+                    await self._context.store.write(self._fail_overdue)
             except MqttPushError as exc:
                 _log.warning("the fate of commands could not be written: %s", exc)
 
@@ -212,11 +212,12 @@ class Commands:
             elif command.deadline_ms <= now_ms:
                 self._fail(tx, command)
 
-    def _fail_overdue(self, tx: Transaction) -> int:
-        overdue = tx.commands.overdue(self._context.now_ms() - ROUTING_GRACE_MS, BATCH)
-        for command in overdue:
+    def _overdue(self, tx: Transaction) -> list[Command]:
+        return tx.commands.overdue(self._context.now_ms() - ROUTING_GRACE_MS, BATCH)
+
+    def _fail_overdue(self, tx: Transaction) -> None:
+        for command in self._overdue(tx):
             self._fail(tx, command)
-        return len(overdue)
 
     def _fail(self, tx: Transaction, command: Command) -> None:
         now_ms = self._context.now_ms()

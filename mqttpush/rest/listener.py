@@ -9,13 +9,16 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
 import uvicorn
 
 from mqttpush.config import Settings
 from mqttpush.errors import ConfigError
 from mqttpush.rest.app import Application
+
+DATE_EVERY_S: Final = 1.0
 
 
 class _Uvicorn(uvicorn.Server):
@@ -24,6 +27,19 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.is_open = asyncio.Event()
+        self._is_ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Stop serving: what is under way is finished first."""
+        self.should_exit = True
+        self._is_ending.set()
+
+    async def main_loop(self) -> None:
+        """Look once a second (for the Date header), where uvicorn does ten times: idle is idle."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DATE_EVERY_S):
+                    await self._is_ending.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -65,7 +81,7 @@ class HttpListener:
         await self._server.is_open.wait()
 
     async def stop(self) -> None:
-        self._server.should_exit = True
+        self._server.end()
         if self._task is not None:
             await self._task
 

@@ -170,14 +170,20 @@ class BlobKeeper:
     async def tidy(self) -> None:
         """Remove what no row names any more."""
         now_ms = self._now_ms()
-        while expired := await self._store.read(lambda tx: tx.uploads.expired(now_ms, TIDY_BATCH)):
-            await self._store.write(_deletion(expired))
         if unsettled := list(self._blobs.unsettled):
             await self._remove_unnamed(unsettled)
             self._blobs.unsettled.difference_update(unsettled)
-        while garbage := await self._store.read(lambda tx: tx.bodies.garbage(TIDY_BATCH)):
-            await self._blobs.remove(garbage)
-            await self._store.write(_forgetting(garbage))
+        while True:
+            expired, garbage = await self._store.read(
+                lambda tx: (tx.uploads.expired(now_ms, TIDY_BATCH), tx.bodies.garbage(TIDY_BATCH))
+            )
+            if expired:
+                await self._store.write(_deletion(expired))
+            if garbage:
+                await self._blobs.remove(garbage)
+                await self._store.write(_forgetting(garbage))
+            if not (expired or garbage):
+                return
 
     async def _remove_unnamed(self, blobs: list[str]) -> None:
         # A write though it only reads: it waits for the writes before it, whose callers have gone.

@@ -13,15 +13,9 @@ from mqttpush.config import MqttSettings
 from mqttpush.metrics import Metrics
 from mqttpush.mqtt.broker import Admitted, Broker, ConnectAttempt, Refused
 from mqttpush.mqtt.codec import decode, encode, frame
-from mqttpush.mqtt.connection import (
-    NO_PACKET_LIMIT,
-    Closed,
-    Connection,
-    ConnectionEvent,
-    ConnectReceived,
-    Rules,
-)
+from mqttpush.mqtt.connection import NO_PACKET_LIMIT, Connection, Rules
 from mqttpush.mqtt.handle import Handle
+from mqttpush.mqtt.happenings import Closed, ConnectionEvent, ConnectReceived
 from mqttpush.mqtt.packets import (
     Connect,
     Packet,

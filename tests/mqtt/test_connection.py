@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mqttpush.mqtt.connection import (
-    Closed,
-    ConnectReceived,
-    RequestReceived,
-    State,
-    SubscriptionChanged,
-)
+from mqttpush.mqtt.connection import State
+from mqttpush.mqtt.happenings import Closed, ConnectReceived, RequestReceived, SubscriptionChanged
 from mqttpush.mqtt.packets import (
     ConnAck,
     Connect,

@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqttpush.mqtt.codec import encode
-from mqttpush.mqtt.connection import (
-    Closed,
-    ConnectReceived,
-    State,
-)
+from mqttpush.mqtt.connection import State
+from mqttpush.mqtt.happenings import Closed, ConnectReceived
 from mqttpush.mqtt.packets import (
     Auth,
     Connect,

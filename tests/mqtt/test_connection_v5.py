@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mqttpush.mqtt.connection import Closed, RequestReceived
+from mqttpush.mqtt.happenings import Closed, RequestReceived
 from mqttpush.mqtt.packets import (
     Auth,
     ConnAck,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mqttpush.config import MqttSettings
 from mqttpush.mqtt.codec import encode
-from mqttpush.mqtt.connection import ConnectionEvent, ConnectReceived, RequestReceived, Rules
+from mqttpush.mqtt.connection import Rules
+from mqttpush.mqtt.happenings import ConnectionEvent, ConnectReceived, RequestReceived
 from mqttpush.mqtt.ordinary import OrdinaryConnection, matches
 from mqttpush.mqtt.packets import (
     ConnAck,
