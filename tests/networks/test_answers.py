@@ -1,0 +1,116 @@
+"""The table of answers, by itself: what it must never say, and what is read from headers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqttpush.networks import Ending, Network, TokenFate, answers
+from mqttpush.networks.answers import TABLE, Blame, meaning
+from mqttpush.provider_simulator import apns, fcm, jpush, webpush
+
+NOW_S = 1_800_000_000.0
+# Codes of the token endpoint in the simulator that stand for a wording of another code's.
+WORDINGS = {"account_not_found", "clock_skew", "wrong_audience"}
+
+
+def test_every_reason_of_apple_has_a_row() -> None:
+    missing = {(status, reason) for reason, status in apns.REASONS.items()} - TABLE[
+        Network.APNS
+    ].keys()
+    assert not missing
+
+
+def test_every_code_of_jpush_has_a_row() -> None:
+    documented = {(status, code) for code, (status, _) in jpush.ERRORS.items() if code != "404"}
+    assert not documented - TABLE[Network.JPUSH].keys()
+
+
+def test_every_error_of_a_push_service_has_a_row() -> None:
+    known = {(status, str(number)) for status, number, _ in webpush.ERRORS.values()}
+    assert not known - TABLE[Network.WEBPUSH].keys() - {(405, "108")}
+
+
+def test_every_code_of_fcm_has_a_row() -> None:
+    known = {code for _, code in TABLE[Network.FCM]}
+    assert {error.status for error in fcm.ERRORS.values()} - known == {"METHOD_NOT_ALLOWED"}
+    documented = {code for code, error in fcm.ERRORS.items() if "fcm" in error.details}
+    assert {code for code in documented if "." not in code} <= known
+
+
+@given(
+    st.sampled_from(list(Network)),
+    st.integers(min_value=0, max_value=999),
+    st.text(max_size=30),
+)
+def test_an_unknown_answer_never_touches_a_token(network: Network, status: int, code: str) -> None:
+    rows = TABLE[network]
+    if (status, code) in rows or (network is Network.WEBPUSH and (status, "") in rows):
+        return
+    found = meaning(network, status, code)
+    assert found.token is TokenFate.KEEP
+    assert not found.renews
+    assert (found.ending is Ending.DELIVERED) == (200 <= status < 300)
+
+
+def test_what_a_row_says_fits_together() -> None:
+    for network, rows in TABLE.items():
+        for place, found in rows.items():
+            where = f"{network} {place}"
+            assert (found.token is TokenFate.REMOVE) == (found.ending is Ending.TOKEN_REMOVED), (
+                where
+            )
+            assert (found.ending is None) == (found.blame is Blame.NETWORK), where
+            if found.renews:
+                assert found.ending is Ending.CREDENTIALS_REFUSED, where
+
+
+def test_a_code_of_a_stranger_is_not_shown() -> None:
+    sent = answers.sent(Network.APNS, 400, "Bad\x1b[31m\r\nX", detail="a\x00b\nc" + "d" * 1000)
+    assert sent.code == "400"
+    assert sent.detail.startswith("a b c")
+    assert len(sent.detail) <= 300
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        ("0", 0.0),
+        ("-5", 0.0),
+        ("", 0.0),
+        ("soon", 0.0),
+        ("99999999999", 600.0),
+        ("9" * 63, 600.0),
+        ("1e999", 600.0),
+        ("9" * 65, 0.0),
+        ("Wed, 99 Foo 2026 00:00:00 GMT", 0.0),
+    ],
+)
+def test_a_pause_in_seconds_is_read_and_capped(value: str, seconds: float) -> None:
+    assert answers.retry_after_s(value, now_s=NOW_S, limit_s=600.0) == seconds
+
+
+@pytest.mark.parametrize(("ahead_s", "seconds"), [(90, 90.0), (-90, 0.0), (86_400, 600.0)])
+def test_a_pause_until_a_date_is_read_and_capped(ahead_s: int, seconds: float) -> None:
+    date = format_datetime(datetime.fromtimestamp(NOW_S + ahead_s, UTC), usegmt=True)
+    assert answers.retry_after_s(date, now_s=NOW_S, limit_s=600.0) == seconds
+
+
+@given(st.text(max_size=80))
+def test_any_pause_is_within_its_bounds(value: str) -> None:
+    assert 0.0 <= answers.retry_after_s(value, now_s=NOW_S, limit_s=600.0) <= 600.0
+
+
+def test_a_wrong_clock_is_named() -> None:
+    date = format_datetime(datetime.fromtimestamp(NOW_S, UTC), usegmt=True)
+    assert "3600 s ahead" in answers.clock_hint(date, NOW_S + 3600)
+    assert "300 s behind" in answers.clock_hint(date, NOW_S - 300)
+    assert not answers.clock_hint(date, NOW_S + 30)
+    assert not answers.clock_hint("", NOW_S)
