@@ -24,9 +24,8 @@ from pydantic_settings import (
 )
 
 from mqttpush.config_hooks import EmailSettings, HookSettings
-from mqttpush.config_phones import NetworkSettings
+from mqttpush.config_phones import DeliverySettings, NetworkSettings
 from mqttpush.config_sections import (
-    DeliverySettings,
     HttpSettings,
     LimitSettings,
     LogSettings,

@@ -107,3 +107,69 @@ class NetworkSettings(Section):
         description="longest pause a network may ask for (Retry-After), seconds",
         examples=[3600.0],
     )
+
+
+class DeliverySettings(Section):
+    """Sending to phones: how much at once, how often again, when it is given up."""
+
+    concurrency: int = Field(
+        128,
+        ge=1,
+        le=2000,
+        description="pushes under way at once over one network; after a crash these go out twice",
+        examples=[128],
+    )
+    page_size: int = Field(
+        500, ge=10, le=10_000, description="subscribers looked up together", examples=[500]
+    )
+    default_ttl_s: int = Field(
+        2_419_200,
+        ge=0,
+        le=2_419_200,
+        description="how long a network may hold a push back that names no time, seconds",
+        examples=[2419200],
+    )
+    give_up_s: int = Field(
+        86_400,
+        ge=1,
+        le=2_419_200,
+        description="a push that no network took is given up after this, seconds",
+        examples=[86400],
+    )
+    min_backoff_s: float = Field(
+        1.0, gt=0, le=3600, description="wait before the second attempt, doubled for each more"
+    )
+    max_backoff_s: float = Field(
+        900.0, gt=0, le=86_400, description="longest wait between two attempts, seconds"
+    )
+    max_retry_after_s: float = Field(
+        3600.0,
+        gt=0,
+        le=86_400,
+        description="longest pause a network may ask for, seconds",
+        examples=[3600.0],
+    )
+    failures_to_pause: int = Field(
+        20,
+        ge=1,
+        description="failures of a network without a success between them; then all of it pauses",
+    )
+    once_grace_s: float = Field(
+        5.0,
+        ge=1,
+        le=3600,
+        description="phones wait so long for live connections with `delivery: once`, seconds",
+        examples=[5.0],
+    )
+    max_waiting_jobs: int = Field(
+        10_000,
+        ge=1,
+        description="pushes of one app waiting for one network; more are answered 429",
+        examples=[10000],
+    )
+    max_open_deliveries: int = Field(
+        5000,
+        ge=10,
+        description="devices of one app to be tried again on one network before others follow",
+        examples=[5000],
+    )

@@ -21,6 +21,7 @@ from mqttpush.store.sqlite import DSN_PREFIX, MEMORY
 KEY_FILE: Final = "server.key"
 READY_FILE: Final = "server.json"
 LOCK_FILE: Final = "server.lock"
+MIN_KEY_BYTES: Final = 32
 
 
 def data_folder(settings: Settings) -> Path | None:
@@ -48,6 +49,26 @@ def server_key(settings: Settings) -> bytes:
     except OSError as exc:
         problem = f"cannot keep the server's key: {exc.strerror}"
         raise ConfigError("store.dsn", str(path), problem) from exc
+
+
+def encryption_key(settings: Settings, key_file: Path | None = None) -> bytes:
+    """The key that seals credentials of push networks; raises ConfigError.
+
+    key_file: instead of the one in the settings.
+    """
+    named = settings.security.encryption_key_file
+    path = key_file or (Path(named) if named else None)
+    if path is None:
+        return server_key(settings)
+    setting, example = "security.encryption_key_file", "head -c 32 /dev/urandom > encryption.key"
+    try:
+        key = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(setting, str(path), f"cannot be read: {exc.strerror}", example) from exc
+    if len(key) < MIN_KEY_BYTES:
+        problem = f"has {len(key)} bytes, {MIN_KEY_BYTES} are needed"
+        raise ConfigError(setting, str(path), problem, example)
+    return key
 
 
 @contextmanager

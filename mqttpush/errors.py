@@ -147,6 +147,20 @@ class InvalidRequest(DomainError):
         super().__init__(f"{field}: {problem}" if field else problem)
 
 
+class CodeFailed(MqttPushError):
+    """Server code did not end well.
+
+    name: of the failure on the second dialect's wire (`BLRuntimeError`). debug: for who wrote the
+    code. status: other than the failure's own, or None.
+    """
+
+    def __init__(self, name: str, debug: str, *, status: int | None = None) -> None:
+        self.name = name
+        self.debug = debug
+        self.status = status
+        super().__init__(f"{name}: {debug}")
+
+
 class StoreError(MqttPushError):
     """The store could not do its work."""
 
@@ -171,6 +185,18 @@ class SchemaMismatch(StoreError):
         super().__init__(
             f"{store} has schema version {found_version}, this mqttpush knows up to"
             f" {known_version}: install a newer mqttpush, or point store.dsn at another file"
+        )
+
+
+class SealBroken(StoreError):
+    """A sealed secret cannot be opened: its key is not this server's, or the row is damaged."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place = place
+        self.problem = problem
+        super().__init__(
+            f"{place} {problem}: bring back the key (security.encryption_key_file, or server.key of"
+            " the data folder) and run `mqttpush network reseal`, or set it again"
         )
 
 

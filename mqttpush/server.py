@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import time
@@ -19,7 +20,8 @@ from typing import Final
 from mqttpush import payloads
 from mqttpush.config import Settings
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
-from mqttpush.data_folder import data_folder, only_server, ready_file, server_key
+from mqttpush.data_folder import data_folder, encryption_key, only_server, ready_file, server_key
+from mqttpush.delivery.senders import Senders
 from mqttpush.demo import make_demo
 from mqttpush.errors import ConfigError, MqttPushError
 from mqttpush.logs import setup_logging
@@ -30,6 +32,8 @@ from mqttpush.mqtt.connection import State
 from mqttpush.mqtt.handle import Handle
 from mqttpush.mqtt.listeners import Listeners
 from mqttpush.mqtt.packets import ReasonCode
+from mqttpush.networks.addresses import EndpointRules
+from mqttpush.networks.on_demand import OnDemand
 from mqttpush.operations import Operations
 from mqttpush.operations.context import Context
 from mqttpush.operations.installations import ConnectAnswer, ConnectRequest
@@ -43,6 +47,7 @@ from mqttpush.rest.listener import HttpListener, bind_http, host_port
 from mqttpush.rest.over_mqtt import MqttRequest, RequestTopics
 from mqttpush.rest.routing import Edge
 from mqttpush.router import CloseReason, Router
+from mqttpush.sealing import Sealer
 from mqttpush.store import OnCommit, Store
 from mqttpush.store.blobs import BlobKeeper, open_blobs
 from mqttpush.store.sqlite import open_sqlite
@@ -144,8 +149,10 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
                     tasks.create_task(operations.presence.record(), name="presence"),
                     tasks.create_task(server.close_expired(), name="expired credentials"),
                     tasks.create_task(keeper.run(), name="old bodies"),
+                    tasks.create_task(server.senders.run(), name="phones"),
                 ]
                 yield server
+                await server.senders.stop(settings.shutdown.timeout_s / 3)
                 for task in running:
                     task.cancel()
         finally:
@@ -183,7 +190,7 @@ class Server:
             on_command_routed=lambda *routed: self.operations.commands.routed(*routed),
             on_presence=lambda *change: self.operations.presence.changed(*change),
             on_reached=lambda *reached: self.operations.messages.reached(*reached),
-            on_phones=lambda _: None,
+            on_phones=lambda change: self.senders.changed(change),
             metrics=metrics,
             now_ms=now_ms,
         )
@@ -194,6 +201,16 @@ class Server:
         self._context = context
         self.operations = operations = Operations.over(context)
         self._store = store
+        self.senders = Senders(
+            networks={network.value: each for network, each in context.networks.items()},
+            jobs=operations.deliveries,
+            keyring=operations.networks,
+            settings=self._settings.delivery,
+            clock=asyncio.get_running_loop(),
+            now_ms=now_ms,
+            random=random.SystemRandom(),
+            metrics=self._metrics,
+        )
         self.application = Application(
             routes=[*kii_routes(operations, self._mqtt_address), *kinvey_routes(operations)],
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
@@ -326,6 +343,8 @@ async def _open_domain(
             opening = open_sqlite(settings.store, metrics=metrics, on_commit=on_commit)
             store = await stack.enter_async_context(opening)
             blobs = stack.enter_context(open_blobs(data_folder(settings)))
+            networks = OnDemand(settings.networks, clock=time.time)
+            stack.push_async_callback(networks.close)
             context = Context(
                 store=store,
                 blobs=blobs,
@@ -337,6 +356,9 @@ async def _open_domain(
                 ),
                 limits=settings.limits,
                 endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
+                sealer=Sealer(master_key=encryption_key(settings), random_bytes=os.urandom),
+                networks=networks,
+                endpoint_rules=EndpointRules(settings.networks),
                 delivery=settings.delivery,
             )
             yield context, store

@@ -24,6 +24,7 @@ from mqttpush.operations.filters import Filters
 from mqttpush.operations.groups import Groups
 from mqttpush.operations.installations import Installations
 from mqttpush.operations.messages import Messages
+from mqttpush.operations.networks import Networks
 from mqttpush.operations.onboarding import Onboarding
 from mqttpush.operations.ownership import Ownership
 from mqttpush.operations.presence import Presence
@@ -47,6 +48,7 @@ class Operations:
     subscriptions: Subscriptions
     topics: Topics
     messages: Messages
+    networks: Networks
     deliveries: Deliveries
     onboarding: Onboarding
     commands: Commands
@@ -76,6 +78,7 @@ class Operations:
             subscriptions=Subscriptions(context),
             topics=Topics(context),
             messages=Messages(context),
+            networks=Networks(context),
             deliveries=Deliveries(context),
             onboarding=Onboarding(context, installations),
             commands=Commands(context),

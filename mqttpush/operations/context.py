@@ -6,15 +6,18 @@ uses them. Knows no wire spelling: a dialect hands in a `Reference`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mqttpush import credentials as checks
 from mqttpush.access import refusal
-from mqttpush.config import DeliverySettings, LimitSettings
+from mqttpush.config import DeliverySettings, HookSettings, LimitSettings, NetworkSettings
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import NotFound
 from mqttpush.models import Credentials, Group, Owner, Principal, PrincipalKind, Scope, ScopeType
+from mqttpush.networks import Network, PushNetwork
+from mqttpush.networks.addresses import EndpointRules
+from mqttpush.sealing import Sealer
 from mqttpush.store import Store, Transaction
 from mqttpush.store.blobs import Blobs
 
@@ -34,7 +37,11 @@ class Context:
     failures: FailureCounter
     limits: LimitSettings
     endpoint_ttl_s: int  # 0: MQTT credentials do not expire
+    sealer: Sealer
+    networks: Mapping[Network, PushNetwork] = field(default_factory=dict)
+    endpoint_rules: EndpointRules = field(default_factory=lambda: EndpointRules(NetworkSettings()))
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""

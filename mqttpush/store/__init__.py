@@ -40,6 +40,7 @@ from mqttpush.models import (
 )
 from mqttpush.pushes import Attempt, Delivery, Expanded, PushJob, Queue, Trace
 from mqttpush.store.collections import EntityTable, LiveTable
+from mqttpush.store.network_keys import NetworkKeyTable
 from mqttpush.store.server_code import ServerCodeTable
 
 Result = TypeVar("Result")
@@ -375,7 +376,7 @@ class PushTable(Protocol):
     def of_message(self, message_id: str, after: str, limit: int) -> list[Trace]:
         """Deliveries in order of `network/installation ID`, which `after` names too."""
 
-    def of_installation(self, installation_id: str, limit: int) -> list[Trace]:
+    def of_installation(self, app_id: str, installation_id: str, limit: int) -> list[Trace]:
         """What was last sent to it, newest first."""
 
     def queues(self) -> list[Queue]: ...

@@ -28,6 +28,7 @@ from mqttpush.events import Committed
 from mqttpush.metrics import Metrics
 from mqttpush.store import OnCommit, Result, Transaction
 from mqttpush.store.migrations import Migration, known_migrations, migrate
+from mqttpush.store.query_sql import QueryFunction
 from mqttpush.store.tables.bodies import SqliteBodies, SqliteUploads
 from mqttpush.store.tables.collections import SqliteEntities, SqliteLive
 from mqttpush.store.tables.commands import SqliteCommands
@@ -69,6 +70,7 @@ class SqliteTransaction:
     """The tables on one connection, and what the running unit has emitted."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        query_function = QueryFunction(connection)
         self.apps = SqliteApps(connection)
         self.network_keys = SqliteNetworkKeys(connection)
         self.users = SqliteUsers(connection)
@@ -80,7 +82,7 @@ class SqliteTransaction:
         self.sources = SqliteSources(connection)
         self.subscriptions = SqliteSubscriptions(connection)
         self.objects = SqliteObjects(connection)
-        self.entities = SqliteEntities(connection)
+        self.entities = SqliteEntities(connection, query_function)
         self.live = SqliteLive(connection)
         self.bodies = SqliteBodies(connection)
         self.uploads = SqliteUploads(connection)

@@ -39,6 +39,7 @@ from mqttpush.operations.ownership import ThingOwnerReference
 from mqttpush.operations.principals import ThingDraft, UserDraft
 from mqttpush.operations.subscriptions import SubscriptionReference
 from mqttpush.router import CloseReason, Router
+from mqttpush.sealing import Sealer
 from mqttpush.store.blobs import open_blobs
 from mqttpush.store.sqlite import open_sqlite
 
@@ -288,6 +289,7 @@ async def open_world() -> AsyncIterator[World]:
         on_presence=lambda *_: None,
         on_reached=lambda *_: None,
         on_phones=lambda _: None,
+        on_runs_queued=lambda _: None,
         metrics=metrics,
         now_ms=lambda: 1,
     )
@@ -308,6 +310,7 @@ async def open_world() -> AsyncIterator[World]:
             failures=FailureCounter(limit=5, clock=lambda: 0.0),
             limits=LimitSettings(),
             endpoint_ttl_s=0,
+            sealer=Sealer(master_key=bytes(32), random_bytes=source.randbytes),
         )
         operations = Operations.over(context)
         app = (await operations.apps.create("test")).app

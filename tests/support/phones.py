@@ -32,6 +32,7 @@ from mqttpush.networks import Ending, Keys, Network, Push, Sent
 from mqttpush.operations import Operations, phones
 from mqttpush.operations.context import Context
 from mqttpush.pushes import Trace
+from mqttpush.sealing import Sealer
 from mqttpush.store import Transaction
 from mqttpush.store.blobs import open_blobs
 from tests.support import nouns
@@ -258,6 +259,7 @@ async def phones_on(
                 failures=FailureCounter(limit=5, clock=clock.time),
                 limits=LimitSettings(),
                 endpoint_ttl_s=0,
+                sealer=Sealer(master_key=bytes(32), random_bytes=random.Random(1).randbytes),
                 delivery=delivery,
             )
             operations = Operations.over(context)
