@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -209,6 +209,22 @@ class AppClient:
 
     def _commands_of(self, thing_id: str) -> str:
         return f"/thing-if/apps/{_quote(self.app_id)}/targets/thing:{_quote(thing_id)}/commands"
+
+    async def message_fate(self, token: str, message_id: str) -> dict[str, Any]:
+        """Counts by network of what became of a message."""
+        return await self._call("GET", f"/push/messages/{_quote(message_id)}", token=token)
+
+    async def deliveries(self, token: str, path: str) -> AsyncIterator[dict[str, Any]]:
+        """path: `/push/messages/{messageID}` or `/installations/{installationID}/push`."""
+        key = ""
+        while True:
+            query = f"?paginationKey={quote(key, safe='')}" if key else ""
+            page = await self._call("GET", f"{path}/deliveries{query}", token=token)
+            for each in page["deliveries"]:
+                yield each
+            key = page.get("paginationKey", "")
+            if not key:
+                return
 
     async def _send(self, token: str, path: str, message: Mapping[str, Any]) -> str:
         answer = await self._call(

@@ -9,10 +9,10 @@ import click
 
 from mqttpush.cli.options import Command, ServerOptions, json_option, server_options
 from mqttpush.cli.session import AdminSession, open_admin
-from mqttpush.cli.terminal import print_facts, print_json, run
+from mqttpush.cli.terminal import print_facts, print_json, print_table, run
 from mqttpush.cli.values import parse_pairs, read_object
 
-NETWORKS = ("mqtt", "fcm", "apns", "jpush")
+NETWORKS = ("mqtt", "fcm", "apns", "jpush", "webpush")
 Send = Callable[[AdminSession, dict[str, Any]], Awaitable[str]]
 
 
@@ -27,6 +27,7 @@ def push() -> None:
       mqttpush push user 727f20b00022-8d18-5e11-991f-06db2509 text=hello
       mqttpush push user LOGIN_NAME:anna --data '{"text": "hello"}'
       mqttpush push thing VENDOR_THING_ID:kitchen-lamp --data @message.json
+      mqttpush push trace 41a7be3e-9d1c-4f0f-8d0c-9f5f2c5a1b0e
     """
 
 
@@ -39,6 +40,11 @@ def _message_options(command: Command) -> Command:
         type=click.Choice(NETWORKS),
         multiple=True,
         help="Only over this network; may be repeated.",
+    )(decorated)
+    decorated = click.option(
+        "--delivery",
+        type=click.Choice(("everywhere", "once")),
+        help="`once` spares phones of those whom a live connection reached.",
     )(decorated)
     decorated = click.option("--data", help="A JSON object, @FILE, or - for standard input.")(
         decorated
@@ -85,6 +91,69 @@ def thing(thing_id: str, **options: Any) -> None:
     )
 
 
+@push.command()
+@click.argument("message_id", metavar="ID", required=False)
+@click.option("--device", help="What was last sent to this installation, instead of a message.")
+@click.option("--counts", "is_brief", is_flag=True, help="Only how many met which end.")
+@json_option
+@server_options(is_admin=True)
+def trace(
+    message_id: str | None, device: str | None, is_brief: bool, is_json: bool, server: ServerOptions
+) -> None:
+    """Show what became of a message, network by network and device by device.
+
+    ID is the pushMessageID that sending answered. docs/networks.md says what each end means.
+    """
+    if (message_id is None) == (device is None):
+        raise click.UsageError("give the ID of a message, or --device")
+
+    async def work() -> None:
+        async with open_admin(server) as session:
+            client, token = session.client, session.token
+            fate: dict[str, Any] = {}
+            path = f"/installations/{device}/push"
+            if message_id is not None:
+                fate = await client.message_fate(token, message_id)
+                path = f"/push/messages/{message_id}"
+            rows = [] if is_brief else [row async for row in client.deliveries(token, path)]
+        if is_json:
+            print_json({**fate, "deliveries": rows})
+        else:
+            _print_trace(fate, rows)
+
+    run(work())
+
+
+def _print_trace(fate: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    if fate:
+        print_facts({name: fate[name] for name in ("pushMessageID", "sentTo", "sentAt")})
+        ends = []
+        for network, counts in fate["networks"].items():
+            ends += [(network, "delivered", counts["delivered"])]
+            ends += [(network, reason, count) for reason, count in counts["dropped"].items()]
+            if counts.get("waiting"):
+                ends += [(network, "waiting", counts["waiting"])]
+            if not counts.get("isComplete", True):
+                ends += [(network, "not looked up yet", "?")]
+        print_table(("network", "end", "devices"), ends)
+    if rows:
+        columns = ("installationID", "network", "end", "code", "attempts", "sent to")
+        print_table(
+            columns,
+            [
+                (
+                    row["installationID"],
+                    row["network"],
+                    row.get("ending", "waiting"),
+                    row.get("code", ""),
+                    row["attempts"],
+                    row["sentTo"],
+                )
+                for row in rows
+            ],
+        )
+
+
 def _send(
     send: Send,
     *,
@@ -92,6 +161,7 @@ def _send(
     data: str | None,
     only: tuple[str, ...],
     message_type: str | None,
+    delivery: str | None,
     is_json: bool,
     server: ServerOptions,
 ) -> None:
@@ -102,6 +172,9 @@ def _send(
     message |= {network: {"enabled": True} for network in only or NETWORKS}
     if message_type:
         message["pushMessageType"] = message_type
+
+    if delivery:
+        message["delivery"] = delivery
 
     async def work() -> None:
         async with open_admin(server) as session:

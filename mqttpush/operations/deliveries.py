@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
+from mqttpush.access import refusal
+from mqttpush.errors import NotFound
 from mqttpush.events import InstallationRemoved
-from mqttpush.models import Outcome
+from mqttpush.models import Credentials, Outcome
 from mqttpush.networks import Ending
 from mqttpush.operations.context import Context
-from mqttpush.pushes import Attempt, Delivery, Page, PushJob, Queue
+from mqttpush.pushes import Attempt, Delivery, Page, PushJob, Queue, Trace
 from mqttpush.store import Transaction
 
 # A unit holds the store's thread: 20 pages of 500 subscribers without a phone take about 10 ms.
 PAGES_PER_UNIT: Final = 20
 JOBS_PER_UNIT: Final = 200
+
+
+class TracePage(NamedTuple):
+    """next_after: where to go on, None at the end."""
+
+    traces: list[Trace]
+    next_after: str | None
 
 
 class Deliveries:
@@ -75,6 +84,50 @@ class Deliveries:
                     tx.installations.set_problem(each.delivery.installation_id, each.problem)
 
         await self._context.store.write(unit)
+
+    # --- what became of them --------------------------------------------------------------
+
+    async def of_message(
+        self, credentials: Credentials, message_id: str, after: str, limit: int
+    ) -> TracePage:
+        """What became of a message on each device; for the admin. Raises NotFound("message")."""
+
+        def unit(tx: Transaction) -> TracePage:
+            app_id = self._admins_app(tx, credentials)
+            if tx.messages.get(app_id, message_id) is None:
+                raise NotFound("message", message_id, app_id=app_id)
+            # One more than asked for says whether there is a next page.
+            traces = tx.pushes.of_message(message_id, after, limit + 1)
+            last = traces[limit - 1] if len(traces) > limit else None
+            next_after = f"{last.network}/{last.installation_id}" if last else None
+            return TracePage(traces[:limit], next_after)
+
+        return await self._context.store.read(unit)
+
+    async def of_installation(
+        self, credentials: Credentials, installation_id: str, limit: int
+    ) -> TracePage:
+        """What was last sent to a device, newest first; for the admin, even if it is gone.
+
+        Raises NotFound("installation") if the app has neither it nor a trace of it.
+        """
+
+        def unit(tx: Transaction) -> TracePage:
+            app_id = self._admins_app(tx, credentials)
+            traces = tx.pushes.of_installation(app_id, installation_id, limit)
+            if not traces and tx.installations.get(app_id, installation_id) is None:
+                raise NotFound("installation", installation_id, app_id=app_id)
+            return TracePage(traces, None)
+
+        return await self._context.store.read(unit)
+
+    def _admins_app(self, tx: Transaction, credentials: Credentials) -> str:
+        principal = self._context.authenticate(tx, credentials)
+        if not principal.is_admin:
+            raise refusal(principal, "trace pushes")
+        return principal.app_id
+
+    # --- inside a unit --------------------------------------------------------------------
 
     def _expand(self, tx: Transaction, network: str, app_id: str, count: int, now_ms: int) -> bool:
         """Make about `count` more deliveries of the app's jobs; is there more where they are from?

@@ -52,10 +52,14 @@ QUEUE_LIMIT: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a message, as far as it is known."""
+    """What became of a message, as far as it is known.
+
+    waiting: by network, devices that wait for it, and whether these are all.
+    """
 
     record: MessageRecord
     outcomes: list[Outcome]
+    waiting: Mapping[str, tuple[int, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ class Messages:
             record = tx.messages.get(principal.app_id, message_id)
             if record is None or not (principal.is_admin or record.sender == principal.subject):
                 raise NotFound("message", message_id, app_id=principal.app_id)
-            return Fate(record, tx.messages.outcomes(message_id))
+            outcomes = tx.messages.outcomes(message_id)
+            return Fate(record, outcomes, tx.pushes.waiting_of_message(message_id))
 
         return await self._context.store.read(unit)
 

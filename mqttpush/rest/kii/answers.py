@@ -266,11 +266,16 @@ class MessageAccepted(TypedDict):
 
 @_CLOSED
 class NetworkFate(TypedDict):
-    """Devices the message was for, and what became of it there; `dropped` counts by reason."""
+    """Devices the message was for, and what became of it there; `dropped` counts by reason.
+
+    `waiting` devices are still to get it; `isComplete` is false while more are being looked up.
+    """
 
     recipients: int
     delivered: int
     dropped: dict[str, int]
+    waiting: NotRequired[int]
+    isComplete: NotRequired[bool]
 
 
 @_CLOSED
@@ -281,6 +286,31 @@ class MessageFate(TypedDict):
     sentTo: str
     sentAt: int
     networks: dict[str, NetworkFate]
+
+
+@_CLOSED
+class DeviceTrace(TypedDict):
+    """What became of a push on one device; without an `ending` it waits until `nextTryAt`."""
+
+    installationID: str
+    network: str
+    sentTo: str
+    pushMessageID: NotRequired[str]
+    userID: NotRequired[str]
+    thingID: NotRequired[str]
+    attempts: int
+    ending: NotRequired[str]
+    endedAt: NotRequired[int]
+    nextTryAt: NotRequired[int]
+    code: NotRequired[str]
+
+
+@_CLOSED
+class DeviceTraces(TypedDict):
+    """Devices and what became of pushes there. `paginationKey`: there are more."""
+
+    deliveries: list[DeviceTrace]
+    paginationKey: NotRequired[str]
 
 
 @_CLOSED
@@ -377,3 +407,34 @@ class Commands(TypedDict):
 
     commands: list[Command]
     nextPaginationKey: NotRequired[str]
+
+
+@_CLOSED
+class CodeDeployed(TypedDict):
+    """A new version of server code."""
+
+    versionID: str
+
+
+@_CLOSED
+class CodeVersion(TypedDict):
+    """A version of server code; times in milliseconds since the epoch."""
+
+    versionID: str
+    createdAt: int
+    modifiedAt: int
+    current: bool
+
+
+@_CLOSED
+class CodeVersions(TypedDict):
+    """All versions, newest first."""
+
+    versions: list[CodeVersion]
+
+
+@_CLOSED
+class CodeReturned(TypedDict):
+    """What an endpoint returned."""
+
+    returnValue: Any

@@ -6,13 +6,15 @@ Owns the request body of section 8 and its rules 8.5, one entry of a table each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json, Message, PrincipalKind
+from mqttpush.operations.deliveries import Deliveries, TracePage
 from mqttpush.operations.messages import DELIVERED, Messages
+from mqttpush.pushes import Trace
 from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
     APP,
@@ -56,6 +58,7 @@ _FCM_RESERVED: Final = frozenset(
     }
 )
 
+PAGE_SIZE: Final = 200
 _PART: Final = "`enabled` chooses the network; `data` goes over the common data"
 
 
@@ -76,6 +79,11 @@ class SendPushMessage(BaseModel):
     sendOrigin: bool = False  # noqa: N815
     sendObjectScope: bool = True  # noqa: N815
     sendTopicID: bool = True  # noqa: N815
+    delivery: Literal["everywhere", "once"] | None = Field(
+        None,
+        description="`once`: phones only of those whom no live connection reached; absent: as the"
+        " app has it, at first `everywhere`",
+    )
     fcm: dict[str, Any] | None = Field(None, description=_PART)
     gcm: dict[str, Any] | None = Field(None, description=f"{_PART}; `timeToLive`, `collapseKey`")
     apns: dict[str, Any] | None = Field(None, description=f"{_PART}; `alert`, `sound`, `badge`")
@@ -86,8 +94,9 @@ class SendPushMessage(BaseModel):
 class MessageRoutes:
     """…/push/messages."""
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, messages: Messages, deliveries: Deliveries) -> None:
         self._messages = messages
+        self._deliveries = deliveries
 
     def table(self) -> Iterator[Route]:
         to_topic = f"{APP}{{scope}}/topics/{{topicID}}/push/messages"
@@ -108,6 +117,22 @@ class MessageRoutes:
         for path in (to_user, to_thing, f"{APP}/push/messages"):
             one = f"{path}/{{messageID}}"
             yield Route("GET", one, self.fate, became, answer=told)
+        traced = gives(answers.DeviceTraces, "PushDeliveriesRetrievalResponse")
+        yield Route(
+            "GET",
+            f"{APP}/push/messages/{{messageID}}/deliveries",
+            self.deliveries,
+            "What became of a message on each phone or browser",
+            answer=traced,
+            parameters=("paginationKey",),
+        )
+        yield Route(
+            "GET",
+            f"{APP}/installations/{{installationID}}/push/deliveries",
+            self.deliveries_to_device,
+            "What was last sent to a phone or browser",
+            answer=traced,
+        )
 
     async def send_to_topic(self, request: ApiRequest) -> ApiResponse:
         message_id = await self._messages.send_to_topic(
@@ -140,6 +165,11 @@ class MessageRoutes:
                 counts["delivered"] += count
             else:
                 counts["dropped"][outcome] = count
+        for network, (waiting_count, is_complete) in found.waiting.items():
+            counts = networks.setdefault(network, {"recipients": 0, "delivered": 0, "dropped": {}})
+            counts["recipients"] += waiting_count
+            counts["waiting"] = waiting_count
+            counts["isComplete"] = is_complete
         fields = {
             "pushMessageID": found.record.message_id,
             "sentTo": found.record.place,
@@ -147,6 +177,50 @@ class MessageRoutes:
             "networks": networks,
         }
         return ApiResponse(200, fields, kii_type("PushMessageRetrievalResponse"))
+
+    async def deliveries(self, request: ApiRequest) -> ApiResponse:
+        """Every device of the message, for the admin."""
+        page = await self._deliveries.of_message(
+            credentials_of(request),
+            request.parameters["messageID"],
+            request.query.get("paginationKey", ""),
+            PAGE_SIZE,
+        )
+        return _traced(page)
+
+    async def deliveries_to_device(self, request: ApiRequest) -> ApiResponse:
+        """For the admin."""
+        page = await self._deliveries.of_installation(
+            credentials_of(request), request.parameters["installationID"], PAGE_SIZE
+        )
+        return _traced(page)
+
+
+def _traced(page: TracePage) -> ApiResponse:
+    fields: Json = {"deliveries": [_trace(each) for each in page.traces]}
+    if page.next_after is not None:
+        fields["paginationKey"] = page.next_after
+    return ApiResponse(200, fields, kii_type("PushDeliveriesRetrievalResponse"))
+
+
+def _trace(trace: Trace) -> Json:
+    kind, _, identifier = trace.subject.partition(":")
+    fields: Json = {
+        "installationID": trace.installation_id,
+        "network": trace.network,
+        "sentTo": trace.place,
+        f"{kind}ID": identifier,
+        "attempts": trace.attempts,
+    }
+    if trace.message_id:
+        fields["pushMessageID"] = trace.message_id
+    if trace.ending is None:
+        fields["nextTryAt"] = trace.ready_ms
+    else:
+        fields |= {"ending": trace.ending, "endedAt": trace.done_ms}
+    if trace.code:
+        fields["code"] = trace.code
+    return fields
 
 
 def message_of(request: ApiRequest) -> Message:
@@ -177,6 +251,7 @@ def message_of(request: ApiRequest) -> Message:
         sends_origin=body.sendOrigin,
         sends_object_scope=body.sendObjectScope,
         sends_topic_id=body.sendTopicID,
+        is_once=None if body.delivery is None else body.delivery == "once",
     )
 
 

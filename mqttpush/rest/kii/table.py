@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from mqttpush.operations import Operations
+from mqttpush.operations.code_runs import CodeRuns
 from mqttpush.rest.kii.acls import AclRoutes
 from mqttpush.rest.kii.apps import AppRoutes
 from mqttpush.rest.kii.bodies import BodyRoutes
@@ -20,12 +21,15 @@ from mqttpush.rest.kii.oauth import OauthRoutes
 from mqttpush.rest.kii.onboarding import OnboardingRoutes
 from mqttpush.rest.kii.ownership import OwnershipRoutes
 from mqttpush.rest.kii.principals import PrincipalRoutes
+from mqttpush.rest.kii.server_code import ServerCodeRoutes
 from mqttpush.rest.kii.subscriptions import SubscriptionRoutes
 from mqttpush.rest.kii.topics import TopicRoutes
 from mqttpush.rest.routing import Route
 
 
-def kii_routes(operations: Operations, mqtt_address: Callable[[], MqttAddress]) -> Iterator[Route]:
+def kii_routes(
+    operations: Operations, mqtt_address: Callable[[], MqttAddress], runs: CodeRuns
+) -> Iterator[Route]:
     """Every route under /api and /thing-if, each with its section in documents."""
     sections = {
         "Tokens": OauthRoutes(operations.principals).table(),
@@ -37,12 +41,13 @@ def kii_routes(operations: Operations, mqtt_address: Callable[[], MqttAddress]) 
         "Subscriptions": SubscriptionRoutes(operations.subscriptions).table(),
         "Topics": TopicRoutes(operations.topics).table(),
         "Filters": FilterRoutes(operations.filters).table(),
-        "Messages": MessageRoutes(operations.messages).table(),
+        "Messages": MessageRoutes(operations.messages, operations.deliveries).table(),
         "Groups": GroupRoutes(operations.groups).table(),
         "Ownership": OwnershipRoutes(operations.ownership).table(),
         "Access rules": AclRoutes(operations.acls).table(),
         "Onboarding": OnboardingRoutes(operations.onboarding, mqtt_address).table(),
         "Commands": CommandRoutes(operations.commands).table(),
+        "Server code": ServerCodeRoutes(operations.server_code, runs).table(),
     }
     for tag, routes in sections.items():
         for route in routes:

@@ -343,12 +343,12 @@ class SqlitePushes(Table):
         )
         return [Trace(*row) for row in rows]
 
-    def of_installation(self, installation_id: str, limit: int) -> list[Trace]:
+    def of_installation(self, app_id: str, installation_id: str, limit: int) -> list[Trace]:
         rows = self._execute(
             f"{_TRACE} push_deliveries d JOIN push_jobs j ON j.job_key = d.job_key"
-            " WHERE d.installation_id = ? AND d.ending IS NOT NULL"
+            " WHERE d.installation_id = ? AND d.ending IS NOT NULL AND d.app_id = ?"
             " ORDER BY d.done_ms DESC LIMIT ?",
-            (installation_id, limit),
+            (installation_id, app_id, limit),
         )
         return [Trace(*row) for row in rows]
 
