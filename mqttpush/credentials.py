@@ -88,7 +88,10 @@ class SecretMaker:
         return urandom(12).hex()
 
     def service_secret(self, app_id: str) -> str:
-        """A master secret that can be told again, for hooks and services; the store has none."""
+        """A master secret that can be told again, for hooks and services; the store has none.
+
+        A digit may follow: how many runs of server code led to who shows it.
+        """
         return self._derived(f"service-secret\0{app_id}")
 
     def blob(self) -> str:
@@ -261,14 +264,17 @@ def _holder_of_secret(
     if app is None:
         raise NotAuthenticated("the app or its secret is not valid")
     is_master = hmac.compare_digest(secret_hash(secret), app.client_secret_hash)
-    is_service = hmac.compare_digest(secret.encode(), service_secret(app.app_id).encode())
+    own_secret = service_secret(app.app_id)
+    depth = secret[-1:] if len(secret) == len(own_secret) + 1 and secret[-1] in "123456789" else ""
+    is_service = hmac.compare_digest(secret.encode(), (own_secret + depth).encode())
     is_app = hmac.compare_digest(secret.encode(), app.app_key.encode())
     if not (is_master or is_service or is_app):
         raise NotAuthenticated("the app or its secret is not valid")
     if app.is_disabled:
         raise PrincipalDisabled("app", app.app_id)
-    is_admin = is_master or is_service
-    return Principal(app.app_id, PrincipalKind.ADMIN if is_admin else PrincipalKind.ANONYMOUS)
+    if not (is_master or is_service):
+        return Principal(app.app_id, PrincipalKind.ANONYMOUS)
+    return Principal(app.app_id, PrincipalKind.ADMIN, depth=int(depth or 0))
 
 
 def _proved(tx: Transaction, app_id: str, proof: PasswordProof) -> Principal:

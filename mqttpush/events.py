@@ -76,7 +76,50 @@ class NetworkKeysChanged(NamedTuple):
     network: str
 
 
+class RunsQueued(NamedTuple):
+    """There is server code to run."""
+
+
 # --- changes of the live index ----------------------------------------------------------------
+
+
+class EntityPublished(NamedTuple):
+    """An entity was created or updated where somebody follows live.
+
+    readers: users and things who may read it, beside the administrator; None for all. entity: JSON.
+    """
+
+    source: Source
+    readers: frozenset[str] | None
+    entity: bytes
+
+
+class LiveAttached(NamedTuple):
+    """A connection of a client of the Live Service is there, and hears what it follows.
+
+    is_mqtt: an MQTT client's handle, else a stream. expires_ms: when its session ends, or NEVER_MS.
+    """
+
+    handle: Any
+    owner: Owner
+    installation_id: str
+    expires_ms: int
+    source_keys: tuple[int, ...]
+    is_mqtt: bool
+
+
+class LiveFollowed(NamedTuple):
+    """The client follows the collection from here on."""
+
+    installation_id: str
+    source_key: int
+
+
+class LiveLeft(NamedTuple):
+    """The client no longer follows it."""
+
+    installation_id: str
+    source_key: int
 
 
 class ClientAttached(NamedTuple):
@@ -144,9 +187,14 @@ Committed = (
     ObjectEvent
     | MessageSent
     | CommandSent
+    | RunsQueued
     | PhonesQueued
     | PhonesRefused
     | NetworkKeysChanged
+    | EntityPublished
+    | LiveAttached
+    | LiveFollowed
+    | LiveLeft
     | ClientAttached
     | SubscriptionAdded
     | SubscriptionRemoved

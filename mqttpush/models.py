@@ -54,11 +54,12 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acts, already authenticated."""
+    """Who acts, already authenticated. depth: how many runs of server code led to what he does."""
 
     app_id: str
     kind: PrincipalKind
     id: str = ""  # userID or thingID; empty for admin and anonymous
+    depth: int = field(default=0, compare=False)
 
     @property
     def subject(self) -> str:
@@ -136,6 +137,7 @@ class User:
     is_disabled: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
     modified_ms: int = 0  # 0: not since it was made
+    is_public: bool = False  # other users may read it (spec kinvey 3)
 
     @property
     def subject(self) -> str:
@@ -250,6 +252,7 @@ class Source:
     phone_networks: tuple[str, ...] = field(default=(), compare=False)
     is_live: bool = field(default=False, compare=False)
     permission: Permission | None = field(default=None, compare=False)
+    has_triggers: bool = field(default=False, compare=False)  # its app has, for server code
 
     @property
     def path(self) -> str:

@@ -29,6 +29,7 @@ from mqttpush.events import (
     PhoneChange,
     PhonesQueued,
     PhonesRefused,
+    RunsQueued,
     SourceRemoved,
     SubscriptionAdded,
     SubscriptionRemoved,
@@ -92,6 +93,7 @@ class Router:
         on_presence: Callable[[Owner, bool], None],
         on_reached: Callable[[MessageSent, list[Owner]], None],
         on_phones: Callable[[PhoneChange], None],
+        on_runs_queued: Callable[[RunsQueued], None],
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
@@ -116,6 +118,7 @@ class Router:
             ObjectEvent: self._object_event,
             MessageSent: self._message_sent,
             CommandSent: self._command_sent,
+            RunsQueued: on_runs_queued,
             PhonesQueued: on_phones,
             PhonesRefused: on_phones,
             NetworkKeysChanged: on_phones,

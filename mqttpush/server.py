@@ -37,7 +37,9 @@ from mqttpush.networks.on_demand import OnDemand
 from mqttpush.operations import Operations
 from mqttpush.operations.context import Context
 from mqttpush.operations.installations import ConnectAnswer, ConnectRequest
+from mqttpush.operations.running import Running
 from mqttpush.rest.app import Application
+from mqttpush.rest.inside import call_inside
 from mqttpush.rest.kii.errors import render_error
 from mqttpush.rest.kii.installations import MqttAddress
 from mqttpush.rest.kii.table import kii_routes
@@ -149,6 +151,8 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
                     tasks.create_task(operations.presence.record(), name="presence"),
                     tasks.create_task(server.close_expired(), name="expired credentials"),
                     tasks.create_task(keeper.run(), name="old bodies"),
+                    tasks.create_task(server.running.runs.run(), name="server code"),
+                    tasks.create_task(server.running.log.run(), name="log of server code"),
                     tasks.create_task(server.senders.run(), name="phones"),
                 ]
                 yield server
@@ -191,6 +195,7 @@ class Server:
             on_presence=lambda *change: self.operations.presence.changed(*change),
             on_reached=lambda *reached: self.operations.messages.reached(*reached),
             on_phones=lambda change: self.senders.changed(change),
+            on_runs_queued=lambda _: self.running.runs.wake(),
             metrics=metrics,
             now_ms=now_ms,
         )
@@ -211,8 +216,18 @@ class Server:
             random=random.SystemRandom(),
             metrics=self._metrics,
         )
+        self.running = running = Running.over(
+            context,
+            operations,
+            email=self._settings.email,
+            metrics=self._metrics,
+            call_api=lambda *request: call_inside(self.application, *request),
+        )
         self.application = Application(
-            routes=[*kii_routes(operations, self._mqtt_address), *kinvey_routes(operations)],
+            routes=[
+                *kii_routes(operations, self._mqtt_address, running.runs),
+                *kinvey_routes(operations, running.business_logic),
+            ],
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
             settings=self._settings.http,
             metrics=self._metrics,
@@ -263,6 +278,7 @@ class Server:
         await self.listeners.drain(timeout_s / 2)
         await self.listeners.stop()
         await self._request_topics.stop()
+        await self.running.engine.close()
 
     async def _check_ready(self) -> None:
         """Raises when a part does not answer."""
@@ -355,6 +371,7 @@ async def _open_domain(
                     limit=settings.security.max_failed_passwords, clock=time.monotonic
                 ),
                 limits=settings.limits,
+                hooks=settings.hooks,
                 endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
                 sealer=Sealer(master_key=encryption_key(settings), random_bytes=os.urandom),
                 networks=networks,

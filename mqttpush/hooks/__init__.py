@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from mqttpush.errors import MqttPushError
+from mqttpush.errors import CodeFailed, MqttPushError
 from mqttpush.models import Json
 
 
@@ -36,7 +36,7 @@ class FailureKind(StrEnum):
     REMOTE = "FlexRuntimeError"
 
 
-class HookFailed(MqttPushError):
+class HookFailed(CodeFailed):
     """A run did not end well. debug: for the developer of the hook; holds no path of this machine.
 
     status: other than the kind's own, where a remote handler chose one. log: what the code wrote
@@ -52,10 +52,8 @@ class HookFailed(MqttPushError):
         log: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.kind = kind
-        self.debug = debug
-        self.status = status
         self.log = log
-        super().__init__(f"{kind.value}: {debug}")
+        super().__init__(kind.value, debug, status=status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class _Run:
             self._returned = await self._function(*self._arguments(self._ask))
         except HookFailed:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise self._explained(exc) from exc
 
     def blocking(self) -> None:
@@ -148,7 +148,7 @@ class _Run:
             self._returned = self._function(*self._arguments(self._ask_and_wait))
         except HookFailed:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise self._explained(exc) from exc
 
     def result(self) -> Result:
@@ -206,7 +206,7 @@ class _Run:
             problem = f"the result has {size_bytes} bytes (hooks.max_result_bytes)"
             raise self.failed(FailureKind.VIOLATION, problem)
 
-    def _explained(self, error: Exception) -> HookFailed:
+    def _explained(self, error: BaseException) -> HookFailed:
         """The error with the line of the hook's own code, without its folder."""
         place = _last_place(error.__traceback__, self._function)
         return self.failed(FailureKind.RUNTIME, f"{type(error).__name__}: {error}{place}")

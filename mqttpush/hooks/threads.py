@@ -45,13 +45,13 @@ class Threads:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.put((function, future))
         try:
-            return await asyncio.shield(future)
+            await asyncio.wait([future])
         except asyncio.CancelledError:
             self._lost_count += 1
             future.add_done_callback(self._found)
             raise
-        finally:
-            self._idle_count += 1
+        self._idle_count += 1
+        return future.result()
 
     def close(self) -> None:
         """Idle threads end; the others when they have done."""
@@ -60,6 +60,7 @@ class Threads:
 
     def _found(self, future: asyncio.Future[Any]) -> None:
         self._lost_count -= 1
+        self._idle_count += 1
         future.exception()  # nobody asks any more
 
     def _serve(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mqttpush.errors import NotAuthenticated, NotFound
 from mqttpush.kinvey import KinveySettings, PasswordProof
-from mqttpush.models import App, Credentials, Principal, User
+from mqttpush.models import App, Credentials, Principal, PrincipalKind, User
 from mqttpush.operations.context import Context
 from mqttpush.store import Transaction
 
@@ -23,10 +23,15 @@ SESSIONS_ONLY_VERSION: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Who has come in, and what holds for the app; as of then."""
+    """Who has come in, and what holds for the app; as of then.
+
+    hooks_stamp: of the app's server code, 0 if it never had any; else `username` is known too.
+    """
 
     principal: Principal
     settings: KinveySettings
+    hooks_stamp: int = 0
+    username: str = ""
 
 
 class Environments:
@@ -40,7 +45,12 @@ class Environments:
 
         def unit(tx: Transaction) -> Entry:
             principal = self._context.authenticate(tx, credentials)
-            return Entry(principal, tx.kinvey.settings(principal.app_id))
+            app_id = principal.app_id
+            stamp = tx.server_code.hooks_stamp(app_id)
+            is_named = stamp and principal.kind is PrincipalKind.USER
+            user = tx.users.get(app_id, principal.id) if is_named else None
+            username = (user.login_name if user else None) or ""
+            return Entry(principal, tx.kinvey.settings(app_id), stamp, username)
 
         return await self._context.store.read(unit)
 

@@ -6,6 +6,7 @@ Knows no wire spelling. The one idea: who may not read a bucket is not told what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from mqttpush.access import Verb, allows, require
 from mqttpush.errors import NotFound
@@ -20,9 +21,13 @@ from mqttpush.models import (
     SourceKind,
 )
 from mqttpush.operations.context import Context, ScopeReference, resolve_scope
+from mqttpush.operations.entity_documents import publish
 from mqttpush.operations.filters import matching_filters
 from mqttpush.operations.phones import enqueue_event
+from mqttpush.operations.triggers import react_to_object
 from mqttpush.store import Transaction
+
+_PUBLISHED: Final = frozenset({ObjectEventType.CREATED, ObjectEventType.UPDATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,15 @@ class Place:
         return NotFound("object", object_id, scope=self.scope, bucket_id=self.bucket_id)
 
     def emit(
-        self, event_type: ObjectEventType, bucket: Source, item: Object | None, modified_ms: int
+        self,
+        event_type: ObjectEventType,
+        bucket: Source,
+        item: Object | None,
+        modified_ms: int,
+        *,
+        is_published: bool = True,
     ) -> None:
-        """item: None for an event of the bucket itself."""
+        """item: None for an event of the bucket itself. is_published: to the Live Service too."""
         event = ObjectEvent(
             event_type,
             bucket,
@@ -82,6 +93,10 @@ class Place:
         )
         self.tx.emit(event)
         enqueue_event(self.context, self.tx, event)
+        if bucket.has_triggers:
+            react_to_object(self.context, self.tx, self.principal, event)
+        if bucket.is_live and is_published and item is not None and event_type in _PUBLISHED:
+            publish(self.tx, bucket, item)
 
 
 def enter(

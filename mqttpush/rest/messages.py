@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from mqttpush.errors import InvalidRequest
-from mqttpush.models import Json
+from mqttpush.models import Credentials, Json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,7 +28,8 @@ class ApiRequest:
     """One call. Header names are lower case; `parameters` are the path's, percent-decoded.
 
     stream: the body as it comes, for a route that reads it so; then `body` is empty. address: the
-    peer's. connection_app_id: the app that an MQTT connection has proved, empty over HTTP.
+    peer's. connection_app_id: the app that an MQTT connection has proved, empty over HTTP. acting:
+    those of running server code, in place of any header.
     request_id, version: where the dialect names its requests, and has versions.
     """
 
@@ -42,6 +43,7 @@ class ApiRequest:
     stream: AsyncIterator[bytes] | None = None
     address: str = ""
     connection_app_id: str = ""
+    acting: Credentials | None = None
     request_id: str = ""
     version: int | None = None
 

@@ -61,10 +61,10 @@ class ServerCodeTable(Protocol):
 
     def insert_job(self, job: Job) -> None: ...
     def count_jobs(self, app_id: str, limit: int) -> int:
-        """How many wait, counted no further than `limit`."""
+        """How many wait at most; exact only near `limit`, and counted no further."""
 
     def due_jobs(self, now_ms: int, limit: int, *, per_app: int) -> list[Job]:
-        """Those ready, oldest first, at most `per_app` of one app."""
+        """Those ready, at most `per_app` of one app; oldest first, about `limit` in all."""
 
     def next_job_ms(self, after_ms: int) -> int | None:
         """When the next one that is not ready yet will be."""

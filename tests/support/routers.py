@@ -78,6 +78,7 @@ class Stage:
             on_presence=lambda *_: None,
             on_reached=lambda *facts: self.reached.append(facts),
             on_phones=lambda change: self.phones.append(change),
+            on_runs_queued=lambda _: None,
             metrics=self.metrics,
             now_ms=lambda: self.now_ms,
         )

@@ -86,7 +86,7 @@ class InstallationCreated(TypedDict):
 
 @_CLOSED
 class Installation(TypedDict):
-    """A device of a user or of a thing."""
+    """A device of a user or of a thing; `problem`: why its network refuses the token."""
 
     installationID: str
     installationRegistrationID: str
@@ -94,6 +94,7 @@ class Installation(TypedDict):
     development: bool
     userID: NotRequired[str]
     thingID: NotRequired[str]
+    problem: NotRequired[str]
 
 
 @_CLOSED

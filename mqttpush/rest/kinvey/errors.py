@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mqttpush.errors import (
     AlreadyExists,
+    CodeFailed,
     InvalidGrant,
     InvalidRequest,
     LimitReached,
@@ -119,6 +120,12 @@ def _already_exists(error: AlreadyExists) -> ApiResponse:
     return response
 
 
+def _code_failed(error: CodeFailed) -> ApiResponse:
+    response = error_response(error.name, error.debug)
+    response.status = error.status or response.status
+    return response
+
+
 def _stale(error: VersionConflict) -> ApiResponse:
     response = error_response("BadRequest", str(error))
     response.status = 409
@@ -140,5 +147,6 @@ _RENDERERS: Final[list[tuple[type[MqttPushError], Callable[[Any], ApiResponse]]]
     (VersionConflict, _stale),
     (InvalidRequest, _invalid_request),
     (LimitReached, _limit_reached),
+    (CodeFailed, _code_failed),
     (StoreUnavailable, lambda _: error_response("KinveyInternalErrorRetry")),
 ]

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from mqttpush.operations import Operations
+from mqttpush.operations.business_logic import BusinessLogic
+from mqttpush.rest.kinvey.appdata import AppdataRoutes
 from mqttpush.rest.kinvey.document import DIALECT
+from mqttpush.rest.kinvey.endpoints import EndpointRoutes
 from mqttpush.rest.kinvey.handshake import HandshakeRoutes
 from mqttpush.rest.kinvey.pipeline import Pipeline
+from mqttpush.rest.kinvey.push import PushRoutes
+from mqttpush.rest.kinvey.rpc import RpcRoutes
+from mqttpush.rest.kinvey.users import UserRoutes
 from mqttpush.rest.kinvey.wire import Gate
 from mqttpush.rest.routing import Route
 
 
-def kinvey_routes(operations: Operations) -> Iterator[Route]:
+def kinvey_routes(operations: Operations, business_logic: BusinessLogic) -> Iterator[Route]:
     """Every route under /appdata, /user, /push and /rpc, each with its section in documents."""
-    gate, _ = Gate(operations.environments), Pipeline(operations)
+    gate, pipeline = Gate(operations.environments), Pipeline(business_logic)
+    users = UserRoutes(gate, pipeline, operations.accounts)
+    entities = AppdataRoutes(gate, pipeline, operations.entities, users)
     sections = {
         "Kinvey: handshake": HandshakeRoutes(gate, operations.environments).table(),
+        "Kinvey: users": chain(users.table(), RpcRoutes(users).table()),
+        "Kinvey: collections": entities.table(),
+        "Kinvey: push": PushRoutes(gate, operations.devices, operations.broadcasts).table(),
+        "Kinvey: endpoints": EndpointRoutes(gate, business_logic).table(),
     }
     for tag, routes in sections.items():
         for route in routes:

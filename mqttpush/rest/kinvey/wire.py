@@ -18,7 +18,7 @@ import orjson
 from mqttpush.access import refusal
 from mqttpush.errors import InvalidRequest, NotAuthenticated
 from mqttpush.kinvey import KinveySettings
-from mqttpush.models import Credentials, Json, Principal
+from mqttpush.models import Credentials, Json, Principal, PrincipalKind
 from mqttpush.operations.environments import Environments
 from mqttpush.rest.messages import ApiRequest
 
@@ -46,7 +46,8 @@ USER_ONLY: Final = frozenset({Kind.USER})
 class Visit:
     """One request whose credentials are good. principal: as of entering; a verb asks again.
 
-    version: of the API, the client's or the app's default.
+    version: of the API, the client's or the app's default. hooks_stamp: of its server code, 0 if
+    the app never had any. username: of a user of an app that has.
     """
 
     request: ApiRequest
@@ -55,6 +56,8 @@ class Visit:
     principal: Principal
     settings: KinveySettings
     version: int
+    hooks_stamp: int = 0
+    username: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -108,11 +111,16 @@ class Gate:
         version = version_of(request)
         credentials = await self._credentials(request, version)
         entry = await self._environments.enter(credentials)
+        if entry.principal.kind is PrincipalKind.THING:
+            raise NotAuthenticated("the token is no user's")
         settings = entry.settings
         request.version = settings.api_version if version is None else version
         refuse_other_origins(request, settings)
         app_id = entry.principal.app_id
-        visit = Visit(request, app_id, credentials, entry.principal, settings, request.version)
+        own = (entry.hooks_stamp, entry.username)
+        visit = Visit(
+            request, app_id, credentials, entry.principal, settings, request.version, *own
+        )
         if visit.kind not in kinds:
             raise refusal(visit.principal, f"do this with {visit.kind.value} credentials")
         return visit
@@ -157,6 +165,32 @@ def kinvey_time(time_ms: int) -> str:
     """ISO 8601 in UTC with milliseconds and `Z` (spec kinvey 7.1)."""
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+
+
+def out_of_range(problem: str, field: str = "") -> InvalidRequest:
+    """A value that is not acceptable."""
+    return InvalidRequest(problem, field=field, code="ParameterValueOutOfRange")
+
+
+def text_of(
+    body: Mapping[str, Any],
+    name: str,
+    limit: int,
+    *,
+    is_required: bool = False,
+    may_be_empty: bool = False,
+) -> str | None:
+    """A text of the body; None for null and what is not there. Raises InvalidRequest."""
+    value = body.get(name)
+    if is_required and value in (None, ""):
+        raise InvalidRequest("is required", field=name, code="MissingRequestParameter")
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > limit or (not value and not may_be_empty):
+        raise out_of_range(f"must be a text of 1 to {limit} characters", name)
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise out_of_range("must have no control characters", name)
+    return value
 
 
 def _basic(value: str) -> tuple[str, str]:

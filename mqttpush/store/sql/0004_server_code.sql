@@ -39,6 +39,9 @@ CREATE TABLE server_code_versions (
     PRIMARY KEY (app_id, version_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Does the app's current version wait for anything? Known with every look-up of a bucket.
+ALTER TABLE apps ADD COLUMN has_triggers INTEGER NOT NULL DEFAULT 0;
+
 -- The hook document of the current version, by what it waits for. place: `users/*/buckets/inbox`.
 CREATE TABLE server_code_triggers (
     app_id    TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
@@ -76,7 +79,7 @@ CREATE TABLE server_code_jobs (
     created_ms  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX server_code_jobs_by_time ON server_code_jobs (ready_ms);
-CREATE INDEX server_code_jobs_by_app ON server_code_jobs (app_id);
+CREATE INDEX server_code_jobs_by_app ON server_code_jobs (app_id, ready_ms);
 
 -- What running code said, and how runs failed; kept for hooks.log_retention_s.
 CREATE TABLE hook_log (

@@ -38,18 +38,16 @@ class SqliteSources(Table):
 
     def get(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None:
         row = self._execute(
-            "SELECT source_key, creator, has_filters, is_live, permission,"
-            " (SELECT networks FROM apps WHERE apps.app_id = sources.app_id)"
-            " FROM sources WHERE app_id = ? AND scope = ? AND kind = ? AND source_id = ?",
+            "SELECT source_key, creator, has_filters, is_live, permission, networks, has_triggers"
+            " FROM sources JOIN apps ON apps.app_id = sources.app_id"
+            " WHERE sources.app_id = ? AND scope = ? AND kind = ? AND source_id = ?",
             (scope.app_id, scope.path, kind.value, source_id),
         ).fetchone()
         if row is None:
             return None
         networks, permission = tuple(row[5].split()), _PERMISSIONS[row[4]]
-        has_filters, is_live = row[2] != 0, row[3] != 0
-        return Source(
-            row[0], kind, scope, source_id, row[1], has_filters, networks, is_live, permission
-        )
+        own = (row[2] != 0, networks, row[3] != 0, permission, row[6] != 0)
+        return Source(row[0], kind, scope, source_id, row[1], *own)
 
     def list_of_scope(
         self, kind: SourceKind, scope: Scope, after_id: str, limit: int

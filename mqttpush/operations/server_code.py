@@ -1,0 +1,327 @@
+"""Verbs of server code: hooks and services of an app, deployed versions, hook documents, the log.
+
+Knows no runner: a version's source is checked by who deploys it. The one idea: what the current
+version waits for is kept as rows (triggers, schedules), made anew whenever the current version or
+its hook document changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+
+from mqttpush.access import refusal
+from mqttpush.errors import InvalidRequest, NotFound
+from mqttpush.events import RunsQueued
+from mqttpush.models import NEVER_MS, Credentials, Json
+from mqttpush.operations.context import Context
+from mqttpush.operations.hook_documents import (
+    INTERVALS_MS,
+    HookDocument,
+    is_python,
+    is_url,
+    next_cron_ms,
+    next_interval_ms,
+    read_document,
+)
+from mqttpush.server_code import (
+    CodeVersion,
+    Hook,
+    HookKind,
+    HookService,
+    JobKind,
+    LogLine,
+    Schedule,
+)
+from mqttpush.store import Transaction
+
+CURRENT: Final = "current"
+VERSIONS_LIMIT: Final = 100
+SOURCE_LIMIT_CHARACTERS: Final = 1_000_000
+LOG_LIMIT: Final = 2000  # spec kinvey 11
+VERSION: Final = "server_code_version"
+HOOKS: Final = "server_code_hook_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """What running an endpoint of a version takes. depth: of who asks."""
+
+    version: CodeVersion | None
+    app_id: str
+    depth: int
+
+
+class ServerCode:
+    """Code of apps: its operator's verbs take an app ID, its administrator's take credentials."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # --- the operator's ---------------------------------------------------------------------
+
+    async def put_hook(self, hook: Hook) -> None:
+        """Make or replace a hook, an endpoint or common code; raises NotFound("app")."""
+
+        def unit(tx: Transaction) -> None:
+            _require_app(tx, hook.app_id)
+            tx.server_code.put_hook(replace(hook, modified_ms=self._context.now_ms()))
+
+        await self._context.store.write(unit)
+
+    async def delete_hook(self, app_id: str, kind: HookKind, name: str, function: str) -> None:
+        """Raises NotFound."""
+
+        def unit(tx: Transaction) -> None:
+            if not tx.server_code.delete_hook(app_id, kind, name, function):
+                raise NotFound("hook", f"{name} {function}", app_id=app_id)
+            if kind is HookKind.ENDPOINT:
+                tx.server_code.delete_schedules(app_id, JobKind.ENDPOINT, name)
+
+        await self._context.store.write(unit)
+
+    async def hooks(self, app_id: str) -> list[Hook]:
+        """All of an app."""
+        return await self._context.store.read(lambda tx: tx.server_code.hooks(app_id))
+
+    async def put_service(self, service: HookService) -> None:
+        """Say where a service that hooks name is; raises NotFound("app")."""
+
+        def unit(tx: Transaction) -> None:
+            _require_app(tx, service.app_id)
+            tx.server_code.put_service(service)
+
+        await self._context.store.write(unit)
+
+    async def delete_service(self, app_id: str, name: str) -> None:
+        """Raises NotFound."""
+
+        def unit(tx: Transaction) -> None:
+            if not tx.server_code.delete_service(app_id, name):
+                raise NotFound("service", name, app_id=app_id)
+
+        await self._context.store.write(unit)
+
+    async def services(self, app_id: str) -> list[HookService]:
+        """All of an app."""
+        return await self._context.store.read(lambda tx: tx.server_code.services(app_id))
+
+    async def schedule_endpoint(
+        self, app_id: str, name: str, start_ms: int, interval: str | None
+    ) -> None:
+        """One schedule an endpoint, a second takes its place (spec kinvey 8.9)."""
+        if interval is not None and interval not in INTERVALS_MS:
+            raise InvalidRequest(f"must be one of {', '.join(INTERVALS_MS)}", field="interval")
+
+        def unit(tx: Transaction) -> None:
+            _require_app(tx, app_id)
+            plan = orjson.dumps({"start": start_ms, "interval": interval}).decode()
+            due_ms = next_interval_ms(start_ms, interval, self._context.now_ms())
+            tx.server_code.put_schedule(
+                Schedule(app_id, JobKind.ENDPOINT, name, plan, name, {}, due_ms)
+            )
+            tx.emit(RunsQueued())
+
+        await self._context.store.write(unit)
+
+    async def schedules(self, app_id: str) -> list[Schedule]:
+        """All of an app."""
+        return await self._context.store.read(lambda tx: tx.server_code.schedules(app_id))
+
+    async def log(self, app_id: str, *, request_id: str | None, limit: int) -> list[LogLine]:
+        """The latest lines, oldest first."""
+        limit = min(limit, LOG_LIMIT)
+        return await self._context.store.read(
+            lambda tx: tx.server_code.log(app_id, request_id=request_id, limit=limit)
+        )
+
+    # --- the administrator's ----------------------------------------------------------------
+
+    async def require_admin(self, credentials: Credentials) -> str:
+        """The app's ID; raises what authenticating does, NotAuthorized."""
+        return await self._context.store.read(lambda tx: self._admin(tx, credentials))
+
+    async def deploy(self, credentials: Credentials, source: str) -> CodeVersion:
+        """Keep a new version, not current yet; raises InvalidRequest when there are too many."""
+        version_id = self._context.secrets.group_id()
+
+        def unit(tx: Transaction) -> CodeVersion:
+            app_id = self._admin(tx, credentials)
+            if len(tx.server_code.versions(app_id)) >= VERSIONS_LIMIT:
+                raise InvalidRequest(f"an app has at most {VERSIONS_LIMIT} versions: delete one")
+            now_ms = self._context.now_ms()
+            version = CodeVersion(app_id, version_id, source, None, False, now_ms)
+            tx.server_code.insert_version(version)
+            return version
+
+        return await self._context.store.write(unit)
+
+    async def versions(self, credentials: Credentials) -> list[CodeVersion]:
+        """Newest first."""
+        return await self._context.store.read(
+            lambda tx: tx.server_code.versions(self._admin(tx, credentials))
+        )
+
+    async def version(self, credentials: Credentials, version_id: str) -> CodeVersion:
+        """version_id: `current` too. Raises NotFound."""
+
+        def unit(tx: Transaction) -> CodeVersion:
+            return _existing(tx, self._admin(tx, credentials), version_id)
+
+        return await self._context.store.read(unit)
+
+    async def make_current(self, credentials: Credentials, version_id: str) -> None:
+        """Its code runs from here on, and what its hook document waits for."""
+
+        def unit(tx: Transaction) -> None:
+            version = _existing(tx, self._admin(tx, credentials), version_id)
+            tx.server_code.set_current(version.app_id, version.version_id)
+            self._arm(tx, version)
+
+        await self._context.store.write(unit)
+
+    async def delete_version(self, credentials: Credentials, version_id: str) -> None:
+        """With its hook document; raises NotFound."""
+
+        def unit(tx: Transaction) -> None:
+            version = _existing(tx, self._admin(tx, credentials), version_id)
+            tx.server_code.delete_version(version.app_id, version.version_id)
+            if version.is_current:
+                self._arm(tx, replace(version, hooks=None))
+
+        await self._context.store.write(unit)
+
+    async def put_hooks(
+        self, credentials: Credentials, version_id: str, document: Mapping[str, Any]
+    ) -> bool:
+        """Set a version's hook document; returns whether it had none.
+
+        Where nothing is deployed and no endpoint is a script's function, `current` is a version
+        made for the document. Raises InvalidRequest, NotFound.
+        """
+        read = read_document(document)
+        for endpoint in read.endpoints:
+            self._require_allowed(endpoint)
+
+        def unit(tx: Transaction) -> bool:
+            app_id = self._admin(tx, credentials)
+            version = self._version_for_hooks(tx, app_id, version_id, read)
+            is_new = version.hooks is None
+            version = replace(version, hooks=dict(document))
+            tx.server_code.set_hooks(version)
+            if version.is_current:
+                self._arm(tx, version)
+            return is_new
+
+        return await self._context.store.write(unit)
+
+    async def get_hooks(self, credentials: Credentials, version_id: str) -> Json:
+        """Raises NotFound for a version without a hook document."""
+
+        def unit(tx: Transaction) -> Json:
+            return _hooked(tx, self._admin(tx, credentials), version_id)[1]
+
+        return await self._context.store.read(unit)
+
+    async def delete_hooks(self, credentials: Credentials, version_id: str) -> None:
+        """Raises NotFound."""
+
+        def unit(tx: Transaction) -> None:
+            version, _ = _hooked(tx, self._admin(tx, credentials), version_id)
+            version = replace(version, hooks=None)
+            tx.server_code.set_hooks(version)
+            if version.is_current:
+                self._arm(tx, version)
+
+        await self._context.store.write(unit)
+
+    async def runnable(self, credentials: Credentials, version_id: str, endpoint: str) -> Runnable:
+        """For anybody of the app: a function of the version, or what its hook document names.
+
+        Raises NotFound, NotAuthorized for server code (it may not call server code).
+        """
+
+        def unit(tx: Transaction) -> Runnable:
+            principal = self._context.authenticate(tx, credentials)
+            if principal.depth:
+                raise refusal(principal, "call server code from server code")
+            version = _existing(tx, principal.app_id, version_id)
+            if ":" in endpoint and endpoint not in read_document(version.hooks or {}).endpoints:
+                raise NotFound("server_code_endpoint", endpoint, app_id=principal.app_id)
+            return Runnable(version, principal.app_id, principal.depth)
+
+        return await self._context.store.read(unit)
+
+    # --- inside a unit ----------------------------------------------------------------------
+
+    def _admin(self, tx: Transaction, credentials: Credentials) -> str:
+        principal = self._context.authenticate(tx, credentials)
+        if not principal.is_admin:
+            raise refusal(principal, "manage server code")
+        return principal.app_id
+
+    def _version_for_hooks(
+        self, tx: Transaction, app_id: str, version_id: str, read: HookDocument
+    ) -> CodeVersion:
+        is_scriptless = all(":" in endpoint for endpoint in read.endpoints)
+        if version_id != CURRENT or tx.server_code.current_version(app_id) or not is_scriptless:
+            return _existing(tx, app_id, version_id)
+        version = CodeVersion(
+            app_id, self._context.secrets.group_id(), "", None, True, self._context.now_ms()
+        )
+        tx.server_code.insert_version(version)
+        return version
+
+    def _arm(self, tx: Transaction, version: CodeVersion) -> None:
+        """Make triggers and schedules those of the version's hook document."""
+        read = read_document(version.hooks or {})
+        app_id, now_ms = version.app_id, self._context.now_ms()
+        tx.server_code.set_triggers(app_id, read.triggers)
+        tx.server_code.delete_schedules(app_id, JobKind.SERVER_CODE)
+        for entry in read.schedules:
+            due_ms = next_cron_ms(entry.cron, now_ms)
+            if due_ms < NEVER_MS:
+                plan = (entry.name, entry.cron, entry.endpoint, entry.parameters, due_ms)
+                tx.server_code.put_schedule(Schedule(app_id, JobKind.SERVER_CODE, *plan))
+        tx.emit(RunsQueued())
+
+    def _require_allowed(self, endpoint: str) -> None:
+        """Raises InvalidRequest for what the operator has not opened to apps."""
+        settings = self._context.hooks
+        starts = tuple(f"{url.rstrip('/')}/" for url in settings.endpoint_urls)
+        if is_url(endpoint) and not endpoint.startswith(starts):
+            raise InvalidRequest(
+                f"{endpoint}: hooks.endpoint_urls does not allow it", field="endpoint"
+            )
+        module = endpoint.partition(":")[0]
+        allowed = settings.python_modules
+        if is_python(endpoint) and not any(
+            module == each or module.startswith(f"{each}.") for each in allowed
+        ):
+            raise InvalidRequest(
+                f"{endpoint}: hooks.python_modules does not allow it", field="endpoint"
+            )
+
+
+def _require_app(tx: Transaction, app_id: str) -> None:
+    if tx.apps.get(app_id) is None:
+        raise NotFound("app", app_id)
+
+
+def _existing(tx: Transaction, app_id: str, version_id: str) -> CodeVersion:
+    table = tx.server_code
+    is_current = version_id == CURRENT
+    version = table.current_version(app_id) if is_current else table.version(app_id, version_id)
+    if version is None:
+        raise NotFound(VERSION, version_id, app_id=app_id)
+    return version
+
+
+def _hooked(tx: Transaction, app_id: str, version_id: str) -> tuple[CodeVersion, Json]:
+    version = _existing(tx, app_id, version_id)
+    if version.hooks is None:
+        raise NotFound(HOOKS, version_id, app_id=app_id)
+    return version, version.hooks

@@ -1,0 +1,101 @@
+"""Inside the units of other verbs: what happened makes server code due (spec kii 11).
+
+Owns the names of events and the parameters code is given. Knows no runner. The one idea: a due run
+is a row written in the unit of what caused it, so it is run at least once, whatever crashes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mqttpush.errors import LimitReached
+from mqttpush.events import ObjectEvent, RunsQueued
+from mqttpush.models import Json, ObjectEventType, Principal, Scope, ScopeType
+from mqttpush.operations.context import Context
+from mqttpush.server_code import Job, JobKind
+from mqttpush.store import Transaction
+
+# Places of hook documents, without `kiicloud://`.
+USERS: Final = "users"
+GROUPS: Final = "groups"
+THINGS: Final = "things"
+INSTALLATIONS: Final = "installations"
+_SCOPE_PLACES: Final = {
+    ScopeType.APP: "",
+    ScopeType.USER: "users/*/",
+    ScopeType.GROUP: "groups/*/",
+    ScopeType.THING: "things/*/",
+}
+_SCOPE_IDS: Final = {
+    ScopeType.USER: "userID",
+    ScopeType.GROUP: "groupID",
+    ScopeType.THING: "thingID",
+}
+BUCKET_EVENTS: Final = frozenset(
+    {
+        ObjectEventType.CREATED,
+        ObjectEventType.UPDATED,
+        ObjectEventType.DELETED,
+        ObjectEventType.BODY_UPDATED,
+        ObjectEventType.BODY_DELETED,
+    }
+)
+
+
+def react_to_object(
+    context: Context, tx: Transaction, principal: Principal, event: ObjectEvent
+) -> None:
+    """Something happened in a bucket. Raises LimitReached when too much waits already."""
+    if event.type not in BUCKET_EVENTS:
+        return
+    source = event.source
+    place = f"{_SCOPE_PLACES[source.scope.type]}buckets/{source.id}"
+    parameters = {
+        "uri": f"{source.uri}/objects/{event.object_id}",
+        "bucketID": source.id,
+        "bucketType": "rw",
+        "objectID": event.object_id,
+        "objectScope": _scope_fields(source.scope),
+        "type": event.type.value,
+    }
+    react(context, tx, principal, place, event.type.value, parameters)
+
+
+def react(
+    context: Context,
+    tx: Transaction,
+    principal: Principal,
+    place: str,
+    event: str,
+    parameters: Json,
+) -> None:
+    """Make due what the app's current version wants run at `event`. Cost without: one look-up."""
+    app_id = principal.app_id
+    endpoints = tx.server_code.triggered(app_id, place, event)
+    if not endpoints:
+        return
+    limit = context.hooks.max_queued_runs_per_app
+    if tx.server_code.count_jobs(app_id, limit) >= limit:
+        raise LimitReached("hooks.max_queued_runs_per_app", retry_after_s=1)
+    now_ms = context.now_ms()
+    for endpoint in endpoints:
+        tx.server_code.insert_job(
+            Job(
+                app_id,
+                JobKind.SERVER_CODE,
+                endpoint,
+                place,
+                {**parameters, "type": event},
+                depth=principal.depth,
+                ready_ms=now_ms,
+                created_ms=now_ms,
+            )
+        )
+    tx.emit(RunsQueued())
+
+
+def _scope_fields(scope: Scope) -> Json:
+    fields: Json = {"appID": scope.app_id, "type": scope.type.value}
+    if scope.type in _SCOPE_IDS:
+        fields[_SCOPE_IDS[scope.type]] = scope.owner_id
+    return fields

@@ -1,0 +1,103 @@
+"""Hooks in Python for the tests; servers of the tests are started with this module allowed."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from mqttpush.hooks.surface import Modules, Request, Response
+
+path_join = os.path.join  # imported, so not this module's to offer
+
+
+def change_body(request: Request, response: Response, modules: Modules) -> None:
+    request.body["changed"] = True
+    modules.temp["seen"] = request.body.get("name")
+
+
+async def change_body_async(request: Request, response: Response, modules: Modules) -> None:
+    request.body["changed"] = "async"
+
+
+def keep_out(request: Request, response: Response, modules: Modules) -> None:
+    response.body = {"message": "kept out"}
+    response.complete(202)
+
+
+def refuse(request: Request, response: Response, modules: Modules) -> None:
+    modules.logger.warn("about to refuse")
+    response.error("x")
+
+
+def fail(request: Request, response: Response, modules: Modules) -> None:
+    raise ValueError("broken")
+
+
+def leave(request: Request, response: Response, modules: Modules) -> None:
+    raise SystemExit(3)
+
+
+def sleep(request: Request, response: Response, modules: Modules) -> None:
+    time.sleep(0.5)  # longer than the run may take
+
+
+def not_json(request: Request, response: Response, modules: Modules) -> None:
+    request.body = {"file": object()}
+
+
+def add_seen(request: Request, response: Response, modules: Modules) -> None:
+    response.body["seen"] = modules.temp.get("seen")
+
+
+def ask(request: Request, response: Response, modules: Modules) -> None:
+    response.body = modules.push.send_message({"_id": "u"}, "hello")
+    response.complete()
+
+
+async def ask_async(request: Request, response: Response, modules: Modules) -> None:
+    response.body = await modules.push.send_message({"_id": "u"}, "hello")
+    response.complete()
+
+
+def ask_without_end(request: Request, response: Response, modules: Modules) -> None:
+    while True:
+        modules.collection_access.collection("c").count()
+
+
+def announce(request: Request, response: Response, modules: Modules) -> Any:
+    modules.logger.info(f"announcing to {request.body.get('to')}")
+    return {"asked by": modules.request_context.security_context, "body": request.body}
+
+
+def who(request: Request, response: Response, modules: Modules) -> Any:
+    return {
+        "userId": request.user_id,
+        "username": request.username,
+        "context": modules.request_context.security_context,
+        "appKey": modules.backend_context.app_key,
+        "custom": modules.request_context.custom_properties,
+    }
+
+
+def on_object(params: dict[str, Any], modules: Modules) -> Any:
+    """Tell the topic `news` of the object that was written."""
+    modules.api.send_to_topic("news", {"told": params["objectID"], "type": params["type"]})
+    return params["objectID"]
+
+
+def on_user(params: dict[str, Any], modules: Modules) -> None:
+    modules.api.put_object("users-seen", params["userID"], {"type": params["type"]})
+
+
+def write_again(params: dict[str, Any], modules: Modules) -> None:
+    """Write where it is triggered: a loop the server must stop."""
+    modules.api.create_object(params["bucketID"], {"again": True})
+
+
+def add(params: dict[str, Any], modules: Modules) -> Any:
+    return params["a"] + params["b"]
+
+
+def call_server_code(params: dict[str, Any], modules: Modules) -> Any:
+    return modules.api.request("POST", "/server-code/versions/current/add", {"a": 1, "b": 2})
