@@ -24,10 +24,19 @@ from mqttpush.models import (
     Scope,
     ScopeType,
 )
+from mqttpush.networks import Network
+from mqttpush.networks.tokens import check_token
 from mqttpush.operations.context import Context, Reference, resolve_owner
 from mqttpush.store import ConnectRow, Transaction
 
 _MQTT: Final = DeviceType.MQTT
+_REGISTRATION_ID: Final = "installationRegistrationID"
+NETWORK_BY_DEVICE_TYPE: Final = {
+    DeviceType.ANDROID: Network.FCM,
+    DeviceType.IOS: Network.APNS,
+    DeviceType.JPUSH: Network.JPUSH,
+    DeviceType.WEBPUSH: Network.WEBPUSH,
+}
 ONBOARDING_CLIENT_ID: Final = "anonymous"  # shared by any number of devices (spec kii 10.1)
 # The server names an MQTT installation with a UUID; a client's own name must not look like one.
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -269,9 +278,7 @@ class Installations:
         principal = self._context.authenticate(tx, credentials)
         app_id = principal.app_id
         if reference.device_type is not None:
-            installation = tx.installations.get_by_registration(
-                app_id, reference.device_type, reference.registration_id
-            )
+            installation = self._registered(tx, principal, reference)
         else:
             installation = tx.installations.get(app_id, reference.installation_id)
         if principal.is_anonymous:
@@ -286,6 +293,21 @@ class Installations:
             )
         _require_owner_right(tx, principal, installation.owner)
         return installation
+
+    def _registered(
+        self, tx: Transaction, principal: Principal, reference: InstallationReference
+    ) -> Installation | None:
+        """Of several owners' with that token, one's own."""
+        device_type, token = reference.device_type, reference.registration_id
+        assert device_type is not None
+        if device_type is DeviceType.WEBPUSH:
+            try:
+                token = self._checked_token(device_type, token)
+            except InvalidRequest:
+                return None
+        found = tx.installations.list_by_registration(principal.app_id, device_type, token)
+        own = (each for each in found if each.owner == principal.owner)
+        return next(own, found[0] if found else None)
 
     def _install_mqtt(
         self, tx: Transaction, owner: Owner, draft: InstallationDraft
@@ -318,11 +340,11 @@ class Installations:
         if not _CLIENT_MADE.fullmatch(registration_id):
             raise InvalidRequest(
                 "must be 1 to 64 of A-Z a-z 0-9 _ . - and no UUID",
-                field="installationRegistrationID",
+                field=_REGISTRATION_ID,
             )
         named = tx.installations.get_by_registration(owner.app_id, _MQTT, registration_id)
         if named is not None and named.owner != owner:
-            raise InvalidRequest("is in use", field="installationRegistrationID")
+            raise InvalidRequest("is in use", field=_REGISTRATION_ID)
         return named
 
     def _install_phone(
@@ -330,20 +352,24 @@ class Installations:
     ) -> Installation:
         if not draft.registration_id:
             raise InvalidRequest(
-                f"is required for {draft.device_type.value}", field="installationRegistrationID"
+                f"is required for {draft.device_type.value}", field=_REGISTRATION_ID
             )
-        others = tx.installations.list_by_registration(
-            owner.app_id, draft.device_type, draft.registration_id
-        )
+        token = self._checked_token(draft.device_type, draft.registration_id)
+        others = _same_device(tx, owner.app_id, draft.device_type, token)
         if not others:
-            return self._insert(tx, owner, draft, draft.registration_id)
+            return self._insert(tx, owner, draft, token)
         # The last owner who installs a device has it alone (spec kii 2.3).
         kept = next((each for each in others if each.owner == owner), others[0])
         for other in others:
             if other is not kept:
                 tx.installations.delete(other.installation_id)
                 tx.emit(InstallationRemoved(other.owner, other.installation_id))
-        return self._update(tx, kept, owner, draft)
+        return self._update(tx, replace(kept, registration_id=token), owner, draft)
+
+    def _checked_token(self, device_type: DeviceType, token: str) -> str:
+        """The token as it is kept; raises InvalidRequest for one the network would not know."""
+        network = NETWORK_BY_DEVICE_TYPE[device_type]
+        return check_token(network, token, self._context.endpoint_rules, field=_REGISTRATION_ID)
 
     def _insert(
         self, tx: Transaction, owner: Owner, draft: InstallationDraft, registration_id: str
@@ -375,6 +401,16 @@ class Installations:
         if (owner, draft.is_development) != (existing.owner, existing.is_development):
             tx.emit(InstallationChanged(existing.installation_id, owner, draft.is_development))
         return updated
+
+
+def _same_device(
+    tx: Transaction, app_id: str, device_type: DeviceType, token: str
+) -> list[Installation]:
+    """A browser that made new keys for the same endpoint is the same browser."""
+    if device_type is DeviceType.WEBPUSH:
+        endpoint, separator, _ = token.rpartition('"keys":')
+        return tx.installations.list_by_prefix(app_id, device_type, endpoint + separator)
+    return tx.installations.list_by_registration(app_id, device_type, token)
 
 
 def _owner_of_draft(tx: Transaction, principal: Principal, draft: InstallationDraft) -> Owner:

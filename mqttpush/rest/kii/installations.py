@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mqttpush.errors import InvalidRequest
@@ -46,13 +47,18 @@ class MqttAddress:
     wss_port: int
 
 
+_Token = Annotated[str, Field(max_length=4096)]
+
+
 class InstallationCreation(BaseModel):
     """Body of POST …/installations."""
 
     model_config = ConfigDict(extra="ignore")
 
     deviceType: DeviceType  # noqa: N815
-    installationRegistrationID: str | None = Field(None, max_length=4096)  # noqa: N815
+    installationRegistrationID: _Token | dict[str, Any] | None = Field(  # noqa: N815
+        None, description="the network's device token; for WEBPUSH the browser's subscription"
+    )
     # A shipping client sends the words (spec kii 0.2.9); null means production.
     development: Annotated[bool, BeforeValidator(lambda value: value or False)] = False
     userID: str | None = Field(None, max_length=200)  # noqa: N815
@@ -90,7 +96,7 @@ class InstallationRoutes:
         body = request.parse(InstallationCreation)
         draft = InstallationDraft(
             device_type=body.deviceType,
-            registration_id=body.installationRegistrationID,
+            registration_id=_token(body),
             is_development=body.development,
             owner=_named_owner(body.userID, body.thingID),
         )
@@ -151,6 +157,16 @@ def ttl_of(view: EndpointView) -> int:
     return max(0, (view.endpoint.expires_ms - view.now_ms) // 1000)
 
 
+def _token(body: InstallationCreation) -> str | None:
+    """A browser's subscription may come as it is, or as a text of JSON."""
+    token = body.installationRegistrationID
+    if not isinstance(token, dict):
+        return token
+    if body.deviceType is not DeviceType.WEBPUSH:
+        raise InvalidRequest("must be a text", field="installationRegistrationID")
+    return orjson.dumps(token).decode()
+
+
 def _named_owner(
     user_id: str | None, thing_id: str | None
 ) -> tuple[PrincipalKind, Reference] | None:
@@ -174,10 +190,13 @@ def _reference(request: ApiRequest) -> InstallationReference:
 
 def _rendered(installation: Installation) -> Json:
     owner = installation.owner
-    return {
+    fields = {
         "installationID": installation.installation_id,
         "installationRegistrationID": installation.registration_id,
         "deviceType": installation.device_type.value,
         f"{owner.kind}ID": owner.id,
         "development": installation.is_development,
     }
+    if installation.problem:
+        fields["problem"] = installation.problem
+    return fields

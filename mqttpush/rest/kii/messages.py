@@ -31,7 +31,7 @@ from mqttpush.rest.kii.wire import (
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Route
 
-_NETWORKS: Final = ("fcm", "gcm", "apns", "jpush", "mqtt")
+_NETWORKS: Final = ("fcm", "gcm", "apns", "jpush", "webpush", "mqtt")
 _GCM_RESERVED: Final = frozenset(
     {
         "from",
@@ -88,6 +88,9 @@ class SendPushMessage(BaseModel):
     gcm: dict[str, Any] | None = Field(None, description=f"{_PART}; `timeToLive`, `collapseKey`")
     apns: dict[str, Any] | None = Field(None, description=f"{_PART}; `alert`, `sound`, `badge`")
     jpush: dict[str, Any] | None = Field(None, description=_PART)
+    webpush: dict[str, Any] | None = Field(
+        None, description=f"{_PART}; `notification`, `timeToLive`, `urgency`"
+    )
     mqtt: dict[str, Any] | None = Field(None, description=_PART)
 
 
@@ -230,7 +233,7 @@ def message_of(request: ApiRequest) -> Message:
         name: part for name in _NETWORKS if (part := getattr(body, name)) is not None
     }
     if not parts:
-        raise InvalidRequest("name at least one of fcm, gcm, apns, jpush, mqtt")
+        raise InvalidRequest("name at least one of fcm, gcm, apns, jpush, webpush, mqtt")
     _require_flat("data", body.data)
     for name, part in parts.items():
         _check_part(name, part)
