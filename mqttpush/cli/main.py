@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "listen": ("listen:listen", "Show pushes as they arrive."),
     "push": ("push:push", "Send a push to a topic, user or thing."),
     "simulate": ("simulate:simulate", "Prove that every push reaches N simulated devices."),
+    "simulate-providers": (
+        "simulate_providers:simulate_providers",
+        "Stand in for FCM, APNs, JPush and Web Push.",
+    ),
     "app": ("apps:app", "Create, list, show and delete apps."),
     "user": ("principals:user", "Create users."),
     "thing": ("principals:thing", "Create things."),

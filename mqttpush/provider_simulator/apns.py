@@ -310,6 +310,8 @@ class ApnsProvider(Provider):
             raise Refusal("BadMessageId")
 
     def _judge_device(self, token: str, environment: str, topic: str) -> None:
+        if not token.strip("0"):  # nobody's, whatever its length
+            raise Refusal("BadDeviceToken")
         device = self._devices.get(token)
         if device is not None:
             if device.environment not in ("", environment):

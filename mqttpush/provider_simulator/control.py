@@ -39,7 +39,7 @@ class Control:
         self._waits: set[asyncio.Task[None]] = set()
         every = providers.by_network()
         fcm, apns = providers.fcm, providers.apns
-        self._routes: dict[tuple[str, str], Callable[..., Any]] = {
+        self.routes: dict[tuple[str, str], Callable[..., Any]] = {
             ("GET", "/"): providers.overview,
             ("GET", "/totals"): lambda: {
                 name: each.ledger.report() for name, each in every.items()
@@ -61,7 +61,7 @@ class Control:
             ("POST", "/forget/webpush"): providers.webpush.forget,
         }
         for name, provider in every.items():
-            self._routes |= {
+            self.routes |= {
                 ("POST", f"/tokens/{name}"): provider.make_tokens,
                 ("POST", f"/dead/{name}"): provider.kill,
                 ("POST", f"/alive/{name}"): provider.revive,
@@ -82,7 +82,7 @@ class Control:
                 if verb == "pushes":
                     return _done(_pushes(provider, query))
                 return self._wait(provider, query)
-            route = self._routes.get((request.method, parts.path))
+            route = self.routes.get((request.method, parts.path))
             if route is None:
                 return _failed(404, f"no route {request.method} {parts.path}")
             return _done(route(**body))

@@ -13,7 +13,7 @@ import socket
 import struct
 from collections import deque
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -66,9 +66,8 @@ class Http1Link(asyncio.Protocol):
     # --- asyncio ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._links.add(transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another class
+        self._links.add(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._links.discard(self._transport)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -73,9 +74,8 @@ class Http2Link(asyncio.Protocol):
     # --- asyncio ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._links.add(transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another class
+        self._links.add(self._transport)
         certificate = transport.get_extra_info("peercert") or {}
         self._peer = certificate.get("serialNumber", "").lower().lstrip("0")
         self._h2.initiate_connection()

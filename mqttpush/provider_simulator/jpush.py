@@ -176,6 +176,7 @@ class JpushProvider(Provider):
             return ""
         for registration_id in registration_ids:
             is_ours = self._app_key_by_device.get(registration_id, app_key) == app_key
+            is_ours = is_ours and registration_id.strip("0") != ""  # nobody's
             if is_ours and registration_id not in self.death_by_token:
                 return str(registration_id)
         # Some dead among living ones are passed over; all of them dead is an error.
