@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from mqttpush.kinvey import Permission
-from mqttpush.models import AclEntry, Object, Owner, Source
+from mqttpush.models import AclEntry, Object, Owner, Source, User
 from mqttpush.store.queries import EntityQuery
 
 
@@ -55,10 +55,13 @@ class EntityTable(Protocol):
     def rules_of(self, bucket: Source, object_ids: Sequence[str]) -> dict[str, list[AclEntry]]:
         """Access rules of these objects, those without any left out: one query."""
 
-    def find_users(self, app_id: str, query: EntityQuery, *, with_disabled: bool) -> list[str]:
-        """IDs of users that match. Their columns go by the names of the second dialect."""
+    def find_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> list[User]:
+        """Users who match, by the names of the second dialect, and whom `viewer` may see.
 
-    def count_users(self, app_id: str, query: EntityQuery, *, with_disabled: bool) -> int: ...
+        viewer: a user's ID; None for the administrator, who sees all.
+        """
+
+    def count_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> int: ...
 
     def set_permission(self, source_key: int, permission: Permission | None) -> None: ...
 

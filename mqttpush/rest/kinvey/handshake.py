@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import TypedDict
 
 from mqttpush.operations.environments import Environments
+from mqttpush.rest.kinvey import answers
 from mqttpush.rest.kinvey.wire import Gate
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
-
-
-class Handshake(TypedDict):
-    """Who answers."""
-
-    version: str
-    kinvey: str
-    appName: str
-    environmentName: str
 
 
 class HandshakeRoutes:
@@ -29,13 +20,13 @@ class HandshakeRoutes:
         self._environments = environments
 
     def table(self) -> Iterator[Route]:
-        path, shown = "/appdata/{appKey}", Content(Handshake)
+        path, shown = "/appdata/{appKey}", Content(answers.KinveyHandshake)
         yield Route("GET", path, self.greet, "Are the credentials good?", answer=shown)
 
     async def greet(self, request: ApiRequest) -> ApiResponse:
         visit = await self._gate.enter(request)
         app = await self._environments.app(visit.credentials)
-        answer = Handshake(
+        answer = answers.KinveyHandshake(
             version=version("mqttpush"),
             kinvey=f"hello {app.name}",
             appName=app.name,

@@ -31,3 +31,6 @@ CREATE TABLE live_subscriptions (
     PRIMARY KEY (installation_id, source_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX live_subscriptions_by_source ON live_subscriptions (source_key);
+
+-- A user that Kinvey's clients signed up may be read by other users; Kii's users may not.
+ALTER TABLE users ADD COLUMN is_public INTEGER NOT NULL DEFAULT 0;

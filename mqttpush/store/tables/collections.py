@@ -12,29 +12,32 @@ from collections.abc import Sequence
 from typing import Final
 
 from mqttpush.kinvey import Permission
-from mqttpush.models import ANY_AUTHENTICATED, ANYBODY, AclEntry, Object, Owner, Source
+from mqttpush.models import ANY_AUTHENTICATED, ANYBODY, AclEntry, Object, Owner, Source, User
 from mqttpush.store.collections import LiveClient, ObjectRule
 from mqttpush.store.queries import EntityQuery, Path
 from mqttpush.store.query_sql import Column, QueryFunction, QuerySql
 from mqttpush.store.tables import Table
+from mqttpush.store.tables.principals import USER_COLUMNS, user_of
 
 _COLUMNS: Final = "object_id, version, created_ms, modified_ms, owner, data_type, document"
 _TIME: Final = "strftime('%Y-%m-%dT%H:%M:%fZ', {} / 1000.0, 'unixepoch')"
-_READ, _WRITE = "READ_EXISTING_OBJECT", "WRITE_EXISTING_OBJECT"
+_VISIBLE: Final = "app_id = ? AND (is_public OR user_id = ? OR ?)"
+# What a user's document has beside the app's own fields, and in which column it is.
 _USER_COLUMNS: Final[dict[Path, Column]] = {
     ("_id",): Column("user_id"),
-    ("username",): Column("login_name"),
-    ("email",): Column("email_address"),
+    ("username",): Column("coalesce(login_name, user_id)"),
+    ("email",): Column("coalesce(json_extract(fields, '$.email'), email_address)"),
     ("_acl", "creator"): Column("user_id"),
     ("_kmd", "ect"): Column(_TIME.format("created_ms")),
     ("_kmd", "lmt"): Column(_TIME.format("max(created_ms, modified_ms)")),
 }
+_READ, _WRITE = "READ_EXISTING_OBJECT", "WRITE_EXISTING_OBJECT"
 
 
 class SqliteEntities(Table):
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, query_function: QueryFunction) -> None:
         super().__init__(connection)
-        self._function = QueryFunction(connection)
+        self._function = query_function
 
     def find(
         self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
@@ -70,24 +73,27 @@ class SqliteEntities(Table):
             found.setdefault(object_id, []).append(AclEntry(verb, subject, bool(is_granted)))
         return found
 
-    def find_users(self, app_id: str, query: EntityQuery, *, with_disabled: bool) -> list[str]:
-        sql, where = _user_sql(app_id, query, with_disabled=with_disabled)
+    def find_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> list[User]:
+        sql = QuerySql(_USER_COLUMNS, document="fields")
+        sql.parameters += [app_id, viewer, viewer is None]
+        condition = sql.condition(query.condition)
         order = sql.order(query.sort, then="created_ms, user_id")
         limit = -1 if query.limit is None else query.limit
         with self._function.answering(sql.tests):
             rows = self._execute(
-                f"SELECT user_id FROM users WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+                f"SELECT {USER_COLUMNS} FROM users WHERE {_VISIBLE} AND {condition}"
+                f" ORDER BY {order} LIMIT ? OFFSET ?",
                 (*sql.parameters, limit, query.skip),
             )
-            return [row[0] for row in rows]
+            return [user_of(row) for row in rows]
 
-    def count_users(self, app_id: str, query: EntityQuery, *, with_disabled: bool) -> int:
-        sql, where = _user_sql(app_id, query, with_disabled=with_disabled)
+    def count_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> int:
+        sql = QuerySql(_USER_COLUMNS, document="fields")
+        sql.parameters += [app_id, viewer, viewer is None]
+        where = f"{_VISIBLE} AND {sql.condition(query.condition)}"
         with self._function.answering(sql.tests):
-            row = self._execute(
-                f"SELECT count(*) FROM users WHERE {where}", sql.parameters
-            ).fetchone()
-            return int(row[0])
+            row = self._execute(f"SELECT count(*) FROM users WHERE {where}", sql.parameters)
+            return int(row.fetchone()[0])
 
     def set_permission(self, source_key: int, permission: Permission | None) -> None:
         value = permission.value if permission else ""
@@ -211,14 +217,6 @@ def _allowed(sql: QuerySql, bucket: Source, rule: ObjectRule) -> str:
         " AND a.resource = ? || objects.object_id AND a.verb = ? AND a.subject = s.value"
         f" WHERE coalesce(a.is_granted, {is_default}))"
     )
-
-
-def _user_sql(app_id: str, query: EntityQuery, *, with_disabled: bool) -> tuple[QuerySql, str]:
-    sql = QuerySql(_USER_COLUMNS, document="fields")
-    sql.parameters.append(app_id)
-    condition = sql.condition(query.condition)
-    enabled = "" if with_disabled else " AND NOT is_disabled"
-    return sql, f"app_id = ?{enabled} AND {condition}"
 
 
 def _entity_columns(bucket: Source) -> dict[Path, Column]:

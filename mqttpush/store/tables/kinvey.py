@@ -1,4 +1,4 @@
-"""What the second dialect keeps of an app beside the nouns both share.
+"""What the second dialect asks of apps and devices beyond what both share.
 
 Owns the SQL of every query; knows no rule, thread or commit. All methods run in the store's thread,
 inside the unit's transaction.
@@ -6,14 +6,17 @@ inside the unit's transaction.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, fields
+from typing import Final
 
 import orjson
 
 from mqttpush.kinvey import KinveySettings
+from mqttpush.models import Audience
 from mqttpush.store.tables import Table
 
-_KNOWN = frozenset(each.name for each in fields(KinveySettings))
+_KNOWN: Final = frozenset(each.name for each in fields(KinveySettings))
 
 
 class SqliteKinvey(Table):
@@ -32,3 +35,35 @@ class SqliteKinvey(Table):
             " ON CONFLICT DO UPDATE SET settings = excluded.settings",
             (app_id, orjson.dumps(asdict(settings)).decode()),
         )
+
+    def count_device_owners(self, app_id: str) -> int:
+        row = self._execute(
+            f"SELECT count(DISTINCT i.subject) FROM installations i {_WITH_USER}"
+            f" WHERE i.app_id = ? AND {_IS_REACHED}",
+            (app_id,),
+        )
+        return int(row.fetchone()[0])
+
+    def count_devices(self, audience: Audience) -> dict[tuple[str, str], int]:
+        if audience.is_everybody:
+            rows = self._execute(f"{_COUNT} WHERE i.app_id = ? {_BY_VARIANT}", (audience.app_id,))
+        else:
+            subjects = json.dumps([owner.subject for owner in audience.owners])
+            rows = self._execute(
+                f"{_COUNT} WHERE i.app_id = ?"
+                " AND (i.subject IN (SELECT value FROM json_each(?))"
+                f" OR i.installation_id IN (SELECT value FROM json_each(?))) {_BY_VARIANT}",
+                (audience.app_id, subjects, json.dumps(audience.installation_ids)),
+            )
+        return {(network, variant): count for network, variant, count in rows}
+
+
+_WITH_USER: Final = (
+    "JOIN users u ON u.app_id = i.app_id AND i.subject = 'user:' || u.user_id AND NOT u.is_disabled"
+)
+_IS_REACHED: Final = "i.device_type IN ('ANDROID', 'IOS')"
+_COUNT: Final = (
+    "SELECT i.network, i.variant, count(DISTINCT i.registration_id)"
+    f" FROM installations i {_WITH_USER}"
+)
+_BY_VARIANT: Final = f"AND {_IS_REACHED} GROUP BY i.network, i.variant"

@@ -93,16 +93,25 @@ class SqliteApps(Table):
         return App(*row[:6], *map(bool, row[6:]))
 
 
+USER_COLUMNS = (
+    "app_id, user_id, created_ms, login_name, email_address, phone_number, password_hash,"
+    " is_disabled, fields, modified_ms, is_public"
+)
+
+
+def user_of(row: tuple[Any, ...]) -> User:
+    """The user of a row of `USER_COLUMNS`."""
+    values: list[Any] = [*row[:7], bool(row[7]), orjson.loads(row[8]), row[9], bool(row[10])]
+    return User(*values)
+
+
 class SqliteUsers(Table):
-    _COLUMNS = (
-        "app_id, user_id, created_ms, login_name, email_address, phone_number, password_hash,"
-        " is_disabled, fields, modified_ms"
-    )
+    _COLUMNS = USER_COLUMNS
 
     def insert(self, user: User) -> None:
         try:
             self._execute(
-                f"INSERT INTO users ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO users ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     user.app_id,
                     user.user_id,
@@ -114,6 +123,7 @@ class SqliteUsers(Table):
                     user.is_disabled,
                     orjson.dumps(user.fields).decode(),
                     user.modified_ms,
+                    user.is_public,
                 ),
             )
         except sqlite3.IntegrityError as exc:
@@ -127,10 +137,7 @@ class SqliteUsers(Table):
         row = self._execute(
             f"SELECT {self._COLUMNS} FROM users WHERE app_id = ? AND {field} = ?", (app_id, value)
         ).fetchone()
-        if row is None:
-            return None
-        values: list[Any] = [*row[:7], bool(row[7]), orjson.loads(row[8]), row[9]]
-        return User(*values)
+        return user_of(row) if row else None
 
     def update(self, user: User) -> None:
         try:
