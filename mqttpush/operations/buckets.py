@@ -231,13 +231,7 @@ class Buckets:
             place = enter(self._context, tx, credentials, scope, bucket_id)
             bucket = place.existing_bucket()
             require(tx, place.principal, Verb.DROP_BUCKET, place.scope, bucket)
-            filters = tx.sources.filters(bucket.key)
-            now_ms = self._context.now_ms()
-            place.emit(ObjectEventType.BUCKET_DELETED, bucket, None, now_ms)
-            tx.acl.delete_resource(place.scope.app_id, bucket.path)
-            for key in (bucket.key, *(each.source.key for each in filters)):
-                tx.sources.delete(key)
-                tx.emit(SourceRemoved(key))
+            drop_bucket(place, bucket)
 
         await self._context.store.write(unit)
 
@@ -272,6 +266,17 @@ class Buckets:
         place.tx.objects.replace(bucket.key, item)
         place.emit(ObjectEventType.UPDATED, bucket, item, item.modified_ms)
         return item
+
+
+def drop_bucket(place: Place, bucket: Source) -> None:
+    """With its objects, filters and subscriptions: one event."""
+    tx = place.tx
+    filters = tx.sources.filters(bucket.key)
+    place.emit(ObjectEventType.BUCKET_DELETED, bucket, None, place.context.now_ms())
+    tx.acl.delete_resource(place.scope.app_id, bucket.path)
+    for key in (bucket.key, *(each.source.key for each in filters)):
+        tx.sources.delete(key)
+        tx.emit(SourceRemoved(key))
 
 
 def _insert_bucket(place: Place, bucket_id: str, now_ms: int) -> Source:
