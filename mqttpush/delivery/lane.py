@@ -42,6 +42,7 @@ class _App:
         "in_turn",
         "is_loading",
         "keys",
+        "keys_changes",
         "keys_lock",
         "paused_until_s",
         "stock",
@@ -60,6 +61,7 @@ class _App:
         self.paused_until_s = 0.0
         self.keys: Keys | None = None
         self.has_keys = False  # `keys` is what the app has
+        self.keys_changes = 0
         self.unreadable = False
         self.keys_lock = asyncio.Lock()
 
@@ -129,6 +131,7 @@ class Lane:
         app = self._apps.get(app_id)
         if app is not None:
             app.has_keys = False
+            app.keys_changes += 1
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -301,14 +304,15 @@ class Lane:
 
     async def _load_keys(self, app: _App) -> Keys | None:
         async with app.keys_lock:
-            if not app.has_keys:
-                app.has_keys = True  # before waiting: a change meanwhile takes it away again
+            while not app.has_keys:
+                changes = app.keys_changes
                 try:
                     app.keys = await self._keyring.keys(app.app_id, self.name)
                     app.unreadable = False
                 except MqttPushError as exc:
                     _log.warning("keys of app %s for %s: %s", app.app_id, self.name, exc)
                     app.keys, app.unreadable = None, True
+                app.has_keys = changes == app.keys_changes  # else they are others by now
             return app.keys
 
     def _heed(self, app: _App, sent: Sent) -> None:

@@ -131,6 +131,7 @@ class FakeKeyring:
 
     async def keys(self, app_id: str, network: str) -> Keys | None:
         self.asked += 1
+        await asyncio.sleep(0)  # one turn of the loop, in which others ask
         return None if app_id in self.without else Keys(app_id, Network(network), {}, {})
 
 
