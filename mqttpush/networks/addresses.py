@@ -68,6 +68,10 @@ class AddressUnknown(DeliveryError):
     retryable = True
 
 
+class EndpointRefused(InvalidRequest):
+    """The URL itself is not one this server connects to."""
+
+
 class Endpoint(NamedTuple):
     """An endpoint's URL, taken apart. is_simulator: named in the settings, so not looked at."""
 
@@ -88,7 +92,7 @@ class EndpointRules:
         self._suffixes = tuple(host[1:] for host in hosts if host.startswith("*."))
 
     def parse(self, url: str) -> Endpoint:
-        """The endpoint of a subscription. Raises InvalidRequest (field `endpoint`)."""
+        """The endpoint of a subscription. Raises EndpointRefused (field `endpoint`)."""
         if len(url) > _MAX_URL_CHARACTERS:
             raise _wrong(f"is longer than {_MAX_URL_CHARACTERS} characters")
         for origin in self._simulators:
@@ -108,8 +112,8 @@ class EndpointRules:
         return Endpoint(url, f"https://{host}", host)
 
 
-def _wrong(problem: str) -> InvalidRequest:
-    return InvalidRequest(problem, field="endpoint")
+def _wrong(problem: str) -> EndpointRefused:
+    return EndpointRefused(problem, field="endpoint")
 
 
 def is_public(address: str) -> bool:

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import jwt
 import orjson
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from mqttpush.config import NetworkSettings
 from mqttpush.errors import InvalidRequest
@@ -266,14 +265,13 @@ def _check_one(
         return _check_certificate(fields, where, now_s)
     only_fields(fields, _KEY_FIELDS, where=where)
     pem = text_field(fields, "key", where=where)
+    p256_private_key(pem, where + "key")
     shape = "[A-Z0-9]{10}"
     problem = "must be the 10 letters and digits that stand beside the key"
     key_id = matching_field(fields, "keyId", shape, problem, where=where)
     problem = "must be the 10 letters and digits of the membership page"
     team_id = matching_field(fields, "teamId", shape, problem, where=where)
     topic = _topic(fields, where)
-    key: ec.EllipticCurvePrivateKey = p256_private_key(pem, where + "key")
-    assert key.key_size == 256
     summary = {"form": "key", "keyID": key_id, "teamID": team_id, "topic": topic}
     return {"key": pem, "keyId": key_id, "teamId": team_id, "topic": topic}, summary
 

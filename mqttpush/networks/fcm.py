@@ -9,6 +9,7 @@ withdrawn does not cost a request a push.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from google.oauth2 import service_account
 from mqttpush.config import NetworkSettings
 from mqttpush.errors import InvalidRequest
 from mqttpush.networks import Keys, Network, Push, Sent, answers
-from mqttpush.networks.fields import matching_field, text_field
+from mqttpush.networks.fields import check_rsa_private_key, matching_field, text_field
 from mqttpush.networks.http import Answer, HttpClient, WayFailed
 from mqttpush.networks.kept import PerApp, SharedWork
 from mqttpush.networks.tokens import is_token
@@ -32,6 +33,7 @@ _MAX_TTL_S: Final = 2_419_200  # four weeks
 # A payload's own ttl stands if no more than this of its time is gone.
 _TTL_SLACK_S: Final = 60
 _TEST_TOPIC: Final = "mqttpush-test"
+_HEADER_VALUE: Final = re.compile(r"[!-~]+")
 _FIELDS: Final = (
     "type",
     "project_id",
@@ -66,9 +68,7 @@ class FcmNetwork:
         self._check_token_uri(fields)
         if fields.get("universe_domain", "googleapis.com") != "googleapis.com":
             raise InvalidRequest("must be googleapis.com", field="universe_domain")
-        pem = text_field(fields, "private_key")
-        if "PRIVATE KEY-----" not in pem:
-            raise InvalidRequest("must be the private key in PEM", field="private_key")
+        check_rsa_private_key(text_field(fields, "private_key"), "private_key")
         kept = {name: fields[name] for name in _FIELDS if isinstance(fields.get(name), str)}
         try:
             _credentials(kept)
@@ -246,9 +246,12 @@ class _Bridge:
         if answer.status != 200:
             raise TokenRefused(answer)  # at once: the library would sleep and ask again
         try:
-            self.valid_s = float(orjson.loads(answer.body)["expires_in"])
-        except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
-            self.valid_s = 0.0
+            given = orjson.loads(answer.body)
+            if not _HEADER_VALUE.fullmatch(given["access_token"]):
+                raise ValueError("access_token")
+            self.valid_s = float(given["expires_in"])
+        except (orjson.JSONDecodeError, LookupError, TypeError, ValueError) as exc:
+            raise WayFailed("the answer holds no access token", was_sent=False) from exc
         return _Response(200, {}, answer.body)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mqttpush.errors import InvalidRequest
@@ -50,6 +50,24 @@ def only_fields(fields: Mapping[str, Any], known: Iterable[str], *, where: str =
 
 def p256_private_key(pem: str, field: str) -> ec.EllipticCurvePrivateKey:
     """The P-256 key of a PEM text; an error says what it is instead."""
+    key = _private_key(pem, field)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise InvalidRequest(f"must be an EC key on P-256{_instead(key)}", field=field)
+    return key
+
+
+def check_rsa_private_key(pem: str, field: str) -> None:
+    """Raises InvalidRequest, which says what it is instead."""
+    key = _private_key(pem, field)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise InvalidRequest(f"must be an RSA key{_instead(key)}", field=field)
+
+
+def _instead(key: object) -> str:
+    return f", this is another kind ({type(key).__name__.lstrip('_')})"
+
+
+def _private_key(pem: str, field: str) -> object:
     found = _PEM.search(pem)
     if found is None:
         raise InvalidRequest("must be PEM text (-----BEGIN PRIVATE KEY-----)", field=field)
@@ -57,14 +75,8 @@ def p256_private_key(pem: str, field: str) -> ec.EllipticCurvePrivateKey:
         kind = found[1].lower()
         raise InvalidRequest(f"must be the private key, this is a {kind}", field=field)
     try:
-        key = load_pem_private_key(pem.encode(), None)
+        return load_pem_private_key(pem.encode(), None)
     except TypeError:
         raise InvalidRequest("must not be protected by a passphrase", field=field) from None
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise InvalidRequest(f"cannot be read, is it whole? ({exc})"[:200], field=field) from exc
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        kind = type(key).__name__.lstrip("_")
-        raise InvalidRequest(
-            f"must be an EC key on P-256, this is another kind ({kind})", field=field
-        )
-    return key

@@ -32,6 +32,7 @@ from mqttpush.networks.addresses import (
     Addresses,
     AddressRefused,
     AddressUnknown,
+    EndpointRefused,
     EndpointRules,
     Resolve,
     connect_to,
@@ -291,6 +292,6 @@ def read_error(body: bytes) -> str:
 
 
 def _not_a_subscription(error: InvalidRequest) -> Sent:
-    is_address = error.field == "endpoint"
+    is_address = isinstance(error, EndpointRefused)
     code = answers.ADDRESS_REFUSED if is_address else answers.TOKEN_INVALID
     return answers.ours(code, str(error))

@@ -29,7 +29,7 @@ class Clock:
     """Wall-clock seconds that pass when a test says so. They start now, as google-auth's do."""
 
     def __init__(self) -> None:
-        self.now_s = time.time()
+        self.now_s = float(int(time.time()))
 
     def __call__(self) -> float:
         return self.now_s
