@@ -51,6 +51,21 @@ class HookSettings(Section):
     max_log_bytes: int = Field(
         65_536, ge=0, description="what one run may log; the rest is dropped, bytes"
     )
+    script_workers: int = Field(
+        4, ge=1, le=64, description="processes that run scripts; no app has all of them at once"
+    )
+    script_memory_bytes: int = Field(
+        67_108_864,
+        ge=4_194_304,
+        description="memory of one script's run, bytes",
+        examples=[67108864],
+    )
+    script_cpu_s: float = Field(
+        2.0, gt=0, le=600, description="processor time of one script's run, seconds"
+    )
+    script_nice: int = Field(
+        10, ge=0, le=19, description="how far scripts stand back behind the server (nice value)"
+    )
     max_nested_runs_per_minute: int = Field(
         600, ge=1, description="runs a minute that runs themselves cause at one source"
     )

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 
+from mqttpush.config import HookSettings
 from mqttpush.hooks import FailureKind, HookFailed
-from mqttpush.hooks.javascript.process import Limits, Worker
+from mqttpush.hooks.javascript.process import Worker
 
 # Runs of one app that wait; more mean that its scripts cannot keep up, and waiting would not help.
 MAX_WAITING = 1000
 
 
 class Pool:
-    """At most `size` workers, started when they are needed and kept."""
+    """At most `script_workers` of them, started when they are needed and kept."""
 
-    def __init__(self, *, size: int, limits: Limits) -> None:
-        self._limits = limits
-        self._free = size
-        self._app_limit = max(1, size - 1)
+    def __init__(self, settings: HookSettings) -> None:
+        self._settings = settings
+        self._free = settings.script_workers
+        self._app_limit = max(1, settings.script_workers - 1)
         self._idle: deque[Worker] = deque()  # the next to run has had most time to prepare
         self._all: set[Worker] = set()
         self._running: Counter[str] = Counter()
@@ -68,7 +69,7 @@ class Pool:
             if worker.is_alive:
                 return worker
             await self._end(worker)
-        worker = Worker(self._limits)
+        worker = Worker(self._settings)
         self._all.add(worker)
         try:
             await worker.start()

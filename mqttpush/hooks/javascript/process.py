@@ -22,48 +22,37 @@ import contextlib
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from mqttpush.config import HookSettings
 from mqttpush.hooks import FailureKind, HookFailed
 
 PROGRAM = Path(__file__).parent / "worker.py"
-# A response and a request body of 5 MiB each, 8 MiB of module calls, and what JSON adds.
-MAX_FRAME_BYTES = 24 * 1024 * 1024
+# 8 MiB of module calls and what JSON adds, beside a response and a request body at their limits.
+EXTRA_FRAME_BYTES = 14 * 1024 * 1024
+STACK_BYTES = 512 * 1024  # spec kinvey 11
 START_LIMIT_S = 10.0
 # The engine could not be interrupted, and the kernel stepped in.
 CPU_TIME_OVER = -signal.SIGXCPU
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one run, spec kinvey 11. nice: of the processes, so that scripts wait for the server."""
-
-    memory_bytes: int = 64 * 1024 * 1024
-    stack_bytes: int = 512 * 1024
-    cpu_s: float = 2.0
-    log_bytes: int = 64 * 1024
-    body_bytes: int = 5 * 1024 * 1024
-    calls: int = 10_000
-    nice: int = 10
-
-
 class Worker:
     """One process. `start` it, then `send` and `receive`; `kill` may come at any time."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, settings: HookSettings) -> None:
+        self._settings = settings
+        self._max_frame_bytes = 2 * settings.max_result_bytes + EXTRA_FRAME_BYTES
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Raises HookFailed (INTERNAL) when it does not come up."""
         settings = {
-            "memory_limit_bytes": self._limits.memory_bytes,
-            "stack_limit_bytes": self._limits.stack_bytes,
-            "cpu_limit_s": self._limits.cpu_s,
-            "nice": self._limits.nice,
+            "memory_limit_bytes": self._settings.script_memory_bytes,
+            "stack_limit_bytes": STACK_BYTES,
+            "cpu_limit_s": self._settings.script_cpu_s,
+            "nice": self._settings.script_nice,
         }
         arguments = ("-I", "-B", str(PROGRAM), orjson.dumps(settings).decode())
         self._process = await asyncio.create_subprocess_exec(
@@ -113,7 +102,7 @@ class Worker:
         try:
             head = await self._process.stdout.readexactly(5)
             size = int.from_bytes(head[:4], "big")
-            if size > MAX_FRAME_BYTES:
+            if size > self._max_frame_bytes:
                 raise HookFailed(FailureKind.VIOLATION, "an answer that is too large")
             return chr(head[4]), await self._process.stdout.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -123,7 +112,7 @@ class Worker:
         assert self._process is not None
         status = await self._process.wait()
         if status == CPU_TIME_OVER:
-            text = f"more than {self._limits.cpu_s:g} s of processor time"
+            text = f"more than {self._settings.script_cpu_s:g} s of processor time"
             return HookFailed(FailureKind.TIMEOUT, text)
         return HookFailed(FailureKind.INTERNAL, "the runner died")
 

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
+from mqttpush.config import HookSettings
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, HostRefused, Result
 from mqttpush.hooks.javascript.pool import Pool
-from mqttpush.hooks.javascript.process import Limits, Worker
+from mqttpush.hooks.javascript.process import Worker
 from mqttpush.models import Json
 
 Log = Sequence[tuple[str, str]]
-LateLog = Callable[[Call, Log], None]
+LateLog = Callable[[Code, Call, Log], None]
 
 CHECK_LIMIT_S = 5.0
 CHECKS = ""  # stands for an app in the pool
@@ -62,19 +63,12 @@ class _Failure(NamedTuple):
 class JavaScriptRunner:
     """`Runner` of scripts. Close it before the loop ends.
 
-    workers: how many processes at most. on_late_log: told what a script logs, and how it fails,
-    after its request was answered.
+    on_late_log: told what a script logs, and how it fails, after its request was answered.
     """
 
-    def __init__(
-        self,
-        *,
-        workers: int = 4,
-        limits: Limits | None = None,
-        on_late_log: LateLog | None = None,
-    ) -> None:
-        self._limits = limits or Limits()
-        self._pool = Pool(size=workers, limits=self._limits)
+    def __init__(self, settings: HookSettings, *, on_late_log: LateLog | None = None) -> None:
+        self._settings = settings
+        self._pool = Pool(settings)
         self._on_late_log = on_late_log
         self._runs: set[asyncio.Task[None]] = set()
 
@@ -103,7 +97,7 @@ class JavaScriptRunner:
         _require_engine()
         if not NAME.fullmatch(code.function):
             raise HookFailed(FailureKind.SYNTAX, f"{code.function!r} is no name of a function")
-        run = _Run(code, call, host, self._limits, self._on_late_log)
+        run = _Run(code, call, host, self._settings, self._on_late_log)
         task = asyncio.create_task(run.through(self._pool), name=f"hook {call.request_id}")
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
@@ -124,17 +118,22 @@ class _Run:
     """One call of one script."""
 
     def __init__(
-        self, code: Code, call: Call, host: Host, limits: Limits, on_late_log: LateLog | None
+        self,
+        code: Code,
+        call: Call,
+        host: Host,
+        settings: HookSettings,
+        on_late_log: LateLog | None,
     ) -> None:
         self._code = code
         self._call = call
         self._host = host
-        self._limits = limits
+        self._settings = settings
         self._on_late_log = on_late_log
         self.outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._worker: Worker | None = None
         self._log: list[tuple[str, str]] = []
-        self._log_room = limits.log_bytes
+        self._log_room = settings.max_log_bytes
         self._calls = 0
         self._asked: deque[tuple[int, str, str, list[Any]]] = deque()
         self._asked_bytes = 0
@@ -189,7 +188,7 @@ class _Run:
             self._tell_late()
 
     def _start_text(self) -> bytes:
-        call, limits = self._call, self._limits
+        call, settings = self._call, self._settings
         return orjson.dumps(
             {
                 "hookType": call.hook_type,
@@ -201,10 +200,10 @@ class _Run:
                 "app": dict(call.app),
                 "seed": secrets.token_hex(5),
                 "limits": {
-                    "asks": limits.calls,
+                    "asks": settings.max_module_calls,
                     "askSize": MAX_WAITING_BYTES // 2,
-                    "log": limits.log_bytes,
-                    "body": limits.body_bytes,
+                    "log": settings.max_log_bytes,
+                    "body": settings.max_result_bytes,
                 },
             },
             default=str,
@@ -271,14 +270,14 @@ class _Run:
         if self._log and self.outcome.done():
             log, self._log = tuple(self._log), []
             if self._on_late_log is not None:
-                self._on_late_log(self._call, log)
+                self._on_late_log(self._code, self._call, log)
 
     # What the script asks of the host.
 
     def _ask(self, ask_id: int, module: str, function: str, arguments: list[Any]) -> None:
         self._calls += 1
-        if self._calls > self._limits.calls:
-            text = f"more than {self._limits.calls} module calls"
+        if self._calls > self._settings.max_module_calls:
+            text = f"more than {self._settings.max_module_calls} module calls"
             raise HookFailed(FailureKind.VIOLATION, text)
         self._asked.append((ask_id, module, function, arguments))
         if len(self._askers) < CALLS_AT_ONCE:
