@@ -97,7 +97,7 @@ Push networks, simulated. Ctrl-C ends them.
 
 3. Make devices, and register their tokens with your app:
   curl -s -X POST {control}/tokens/fcm -d '{{"count": 3}}'
-  curl -s -X POST {control}/tokens/webpush -d '{{"vapid_public_key": "{_public_key(kit)}"}}'
+  curl -s -X POST {control}/tokens/webpush -d '{{"vapid_public_key": "{kit.vapid_public_key}"}}'
 
 4. See what arrived:
   curl -s {control}/totals
@@ -108,7 +108,3 @@ Push networks, simulated. Ctrl-C ends them.
   curl -s -X POST {control}/faults -d '{{"network": "apns", "cut": "goaway", "every": 100}}'
   curl -s -X DELETE {control}/faults
 """
-
-
-def _public_key(kit: Kit) -> str:
-    return kit.credentials["webpush"]["publicKey"]

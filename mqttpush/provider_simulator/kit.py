@@ -22,11 +22,16 @@ APP = "APP_ID"
 
 @dataclass(frozen=True)
 class Kit:
-    """files: by what they are; settings: for the server; commands: shell lines, to paste."""
+    """files: by name; settings: of the server; commands: shell lines, to paste.
+
+    credentials: by network, with the fields that the server takes.
+    """
 
     files: dict[str, str]
     settings: dict[str, str | list[str]]
     credentials: dict[str, dict[str, str]]
+    certificate_password: str
+    vapid_public_key: str
     commands: list[str]
 
     def environment(self) -> dict[str, str]:
@@ -65,15 +70,20 @@ def make_kit(providers: Providers, folder: Path) -> Kit:
         file.touch(mode=0o600)
         file.write_bytes(content)
         files[name] = str(file)
-    apns = {"keyID": key.key_id, "teamID": key.team_id, "topic": TOPIC}
     credentials = {
-        "fcm": {"projectID": PROJECT},
-        "apns": {**apns, "password": CERTIFICATE_PASSWORD},
+        "fcm": account,
+        "apns": {"key": key.pem, "keyId": key.key_id, "teamId": key.team_id, "topic": TOPIC},
         "jpush": jpush,
-        "webpush": {"subject": vapid.subject, "publicKey": vapid.public_key},
+        "webpush": {"privateKey": vapid.pem, "subject": vapid.subject},
     }
-    settings = settings_for(providers)
-    return Kit(files, settings, credentials, _commands(files, credentials))
+    return Kit(
+        files,
+        settings_for(providers),
+        credentials,
+        CERTIFICATE_PASSWORD,
+        vapid.public_key,
+        _commands(files, credentials),
+    )
 
 
 def settings_for(providers: Providers) -> dict[str, str | list[str]]:
@@ -95,8 +105,8 @@ def _commands(files: dict[str, str], credentials: dict[str, dict[str, str]]) -> 
     options = {
         "fcm": ["--file", files["service-account.json"]],
         "apns": [
-            *("--key-file", files["apns.p8"], "--key-id", apns["keyID"]),
-            *("--team-id", apns["teamID"], "--topic", apns["topic"]),
+            *("--key-file", files["apns.p8"], "--key-id", apns["keyId"]),
+            *("--team-id", apns["teamId"], "--topic", apns["topic"]),
         ],
         "jpush": [
             *("--app-key", credentials["jpush"]["appKey"]),

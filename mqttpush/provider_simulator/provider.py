@@ -149,7 +149,7 @@ class Provider:
         return self.ledger.count_by_token.get(self.key_of(token), 0)
 
     def last(self, token: str) -> Arrival | None:
-        """The last push this device has got."""
+        """The last push this device has got; None if 10,000 others have got one since."""
         return self.ledger.last_by_token.get(self.key_of(token))
 
     def reset(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from mqttpush.config import load_settings
+from mqttpush.networks.opening import open_networks
 from mqttpush.provider_simulator.providers import LISTENERS
 from tests.support.providers import running_providers
 
@@ -79,6 +81,14 @@ def test_the_settings_it_names_are_settings_of_the_server(tmp_path: Path) -> Non
         for name, value in ready["settings"].items():
             section, _, key = name.partition(".")
             assert settings[section][key] == value
+
+
+def test_the_server_takes_the_credentials_it_makes(tmp_path: Path) -> None:
+    with running("--folder", str(tmp_path), "--json") as command:
+        ready: dict[str, Any] = json.loads(command.first_line)
+    settings = load_settings(None, ready["environment"]).networks
+    for network, bridge in open_networks(settings, clock=time.time).items():
+        assert bridge.check("app", ready["credentials"][network.value]).summary
 
 
 def test_its_files_are_there_and_secret(tmp_path: Path) -> None:
