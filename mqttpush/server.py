@@ -36,6 +36,7 @@ from mqttpush.networks.addresses import EndpointRules
 from mqttpush.networks.on_demand import OnDemand
 from mqttpush.operations import Operations
 from mqttpush.operations.context import Context
+from mqttpush.operations.environment_apply import EnvironmentFiles
 from mqttpush.operations.installations import ConnectAnswer, ConnectRequest
 from mqttpush.operations.running import Running
 from mqttpush.rest.app import Application
@@ -126,6 +127,25 @@ def _reload(server: Server, reload: Callable[[], Settings]) -> None:
         server.reload(reload())
     except ConfigError as exc:
         _log.error("SIGHUP: the settings stay as they were: %s", exc)
+
+
+@asynccontextmanager
+async def open_code(settings: Settings) -> AsyncIterator[EnvironmentFiles]:
+    """What runs code, on the store without listeners, for the command line."""
+    metrics = Metrics()
+    async with _open_domain(settings, metrics, lambda _: None) as (context, _):
+        operations = Operations.over(context)
+        running = Running.over(
+            context, operations, email=settings.email, metrics=metrics, call_api=_no_api
+        )
+        try:
+            yield EnvironmentFiles(operations, running)
+        finally:
+            await running.engine.close()
+
+
+async def _no_api(*_: object) -> tuple[int, dict[str, str], object]:
+    return 503, {}, None  # code is only checked and tried here: DryHost answers it
 
 
 @asynccontextmanager

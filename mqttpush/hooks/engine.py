@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +24,8 @@ from mqttpush.server_code import LogLine
 DEPTH_LIMIT: Final = 5  # spec kinvey 11
 _MINUTE_S: Final = 60.0
 _SOURCES_LIMIT: Final = 10_000
+
+Said = Sequence[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -171,25 +173,13 @@ class Engine:
             del self._share_by_app[app_id]
 
     def _runner(self, code: Code) -> Runner:
-        runner = self._runners.get(code.language)
-        if runner is None:
-            problem = "scripts need the optional extra: pip install 'mqttpush[javascript]'"
-            raise HookFailed(FailureKind.INTERNAL, problem)
-        return runner
+        return self._runners[code.language]
 
-    def _log(self, code: Code, call: Call, said: tuple[tuple[str, str], ...]) -> None:
-        now_ms = self._now_ms()
-        self._on_log(
-            [
-                LogLine(
-                    call.app_id,
-                    call.request_id,
-                    now_ms,
-                    call.object_name,
-                    code.function,
-                    level,
-                    message,
-                )
-                for level, message in said
-            ]
-        )
+    def _log(self, code: Code, call: Call, said: Said) -> None:
+        self._on_log(lines_of(call, code.function, said, self._now_ms()))
+
+
+def lines_of(call: Call, function: str, said: Said, now_ms: int) -> list[LogLine]:
+    """What a run said, as lines of its app's log."""
+    own = (call.app_id, call.request_id, now_ms, call.object_name, function)
+    return [LogLine(*own, level, message) for level, message in said]

@@ -169,15 +169,20 @@ class BusinessLogic:
         result = await self._run(code, asker, catalogue, exchange, "customEndpoint", {})
         return _answer(result, default_status=200)
 
-    async def code_of(self, hook: Hook) -> Code:
-        """The code of a hook that may not be stored yet, to be checked or tried."""
+    async def code_of(self, hook: Hook, others: Sequence[Hook]) -> Code:
+        """The code of a hook that may not be stored yet, to be checked or tried.
+
+        others: that will be stored with it; their common code counts before what is stored.
+        """
 
         def unit(tx: Transaction) -> tuple[list[Hook], list[HookService]]:
             table = tx.server_code
             return table.hooks(hook.app_id), table.services(hook.app_id)
 
         hooks, services = await self._context.store.read(unit)
-        return _code(hook, _common_source(hooks), {each.name: each for each in services})
+        by_name = {(each.kind, each.name): each for each in (*hooks, *others)}
+        common = "" if hook.kind is HookKind.COMMON else _common_source(list(by_name.values()))
+        return _code(hook, common, {each.name: each for each in services})
 
     async def _catalogue(self, asker: Asker) -> Catalogue:
         app_id = asker.app_id
@@ -276,8 +281,12 @@ def _catalogue_of(app: App, hooks: list[Hook], services: list[HookService]) -> C
 
 
 def _common_source(hooks: list[Hook]) -> str:
-    common = (hook.code.get("source", "") for hook in hooks if hook.kind is HookKind.COMMON)
-    return "".join(f"{source}\n" for source in common)
+    common = sorted((each for each in hooks if each.kind is HookKind.COMMON), key=_name)
+    return "".join(f"{each.code['source']}\n" for each in common)
+
+
+def _name(hook: Hook) -> str:
+    return hook.name
 
 
 def _code(hook: Hook, common: str, services: Mapping[str, HookService]) -> Code:
@@ -288,7 +297,9 @@ def _code(hook: Hook, common: str, services: Mapping[str, HookService]) -> Code:
         source = common + hook.code["source"]
         digest = hashlib.sha256(source.encode()).hexdigest()
         return Code(language, hook.function, source=source, digest=digest)
-    service = services.get(hook.code["service"])
+    # `service/environment` where only the service is known means that one.
+    name = hook.code["service"]
+    service = services.get(name) or services.get(name.partition("/")[0])
     return Code(
         language,
         hook.function,

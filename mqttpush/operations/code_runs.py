@@ -95,7 +95,7 @@ class CodeRuns:
 
     async def check(self, source: str) -> None:
         """Raises HookFailed for a script that does not parse."""
-        await self._engine.check(_script(source, "check"))
+        await self._engine.check(_script(source, ""))
 
     async def run(self) -> None:
         """Work off what is due; runs until cancelled."""

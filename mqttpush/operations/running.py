@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from mqttpush.config import EmailSettings
 from mqttpush.hooks import Host, Language, Runner
-from mqttpush.hooks.engine import Engine
+from mqttpush.hooks.engine import Engine, lines_of
 from mqttpush.hooks.flex import FlexRunner
+from mqttpush.hooks.javascript.runner import JavaScriptRunner
 from mqttpush.hooks.python import PythonRunner
 from mqttpush.hooks.threads import Threads
 from mqttpush.metrics import Metrics
@@ -51,6 +52,12 @@ class Running:
                 settings, threads=Threads(limit=2 * settings.max_runs_per_app)
             ),
             Language.FLEX: FlexRunner(settings, clock=time.monotonic),
+            Language.JAVASCRIPT: JavaScriptRunner(
+                settings,
+                on_late_log=lambda code, call, said: log.add(
+                    lines_of(call, code.function, said, context.now_ms())
+                ),
+            ),
         }
         engine = Engine(
             runners=runners,

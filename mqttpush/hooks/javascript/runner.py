@@ -107,6 +107,10 @@ class JavaScriptRunner:
             task.cancel()
             raise
 
+    async def settle(self) -> None:
+        """Wait until no run is under way, those that were answered included."""
+        await asyncio.gather(*self._runs, return_exceptions=True)
+
     async def close(self) -> None:
         for task in tuple(self._runs):
             task.cancel()

@@ -439,3 +439,30 @@ class CodeReturned(TypedDict):
     """What an endpoint returned."""
 
     returnValue: Any
+
+
+@_CLOSED
+class NetworkCredentials(TypedDict):
+    """What may be shown of an app's credentials; `problem`: why they are of no use."""
+
+    network: Literal["fcm", "apns", "jpush", "webpush"]
+    summary: dict[str, Any]
+    changedAt: int
+    problem: NotRequired[str]
+
+
+@_CLOSED
+class NetworksOfApp(TypedDict):
+    """The push networks the app has credentials for."""
+
+    networks: list[NetworkCredentials]
+
+
+@_CLOSED
+class NetworkVerdict(TypedDict):
+    """What the network says; without `ending`, a later try may say something else."""
+
+    accepted: bool
+    code: str
+    ending: NotRequired[str]
+    detail: NotRequired[str]

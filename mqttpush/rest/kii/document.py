@@ -58,6 +58,7 @@ _PARAMETERS: Final = {
         "installationID",
         "ID of an installation, or `{deviceType}:{installationRegistrationID}`",
     ),
+    "network": _path("network", "A push network", enum=["fcm", "apns", "jpush", "webpush"]),
     "bucketID": _path(
         "bucketID",
         "ID of a bucket; the type `rw:` may stand before it",

@@ -38,6 +38,7 @@ _NOUNS: Final = {
     "thing": ("THING", "Thing"),
     "group": ("GROUP", "Group"),
     "installation": ("INSTALLATION", "Installation"),
+    "network": ("PUSH_NETWORK", "PushNetwork"),
     "mqtt_endpoint": ("MQTT_ENDPOINT", "MQTTEndpoint"),
     "bucket": ("BUCKET", "Bucket"),
     "object": ("OBJECT", "Object"),
@@ -195,6 +196,8 @@ def _facts(noun: str, identifier: str, facts: dict[str, Any]) -> Json:
         fields["deviceType"] = device_type.value if device_type else None
     elif noun == "mqtt_endpoint":
         fields["installationID"] = identifier
+    elif noun == "network":
+        fields["network"] = identifier
     elif noun == "upload":
         fields["uploadID"] = identifier
     elif noun in ("object", "body"):
