@@ -85,7 +85,7 @@ class Keys:
     """The credentials of one app for one network, already checked. fields: secret; never logged.
 
     fields are JSON and may be given to `check` again. FCM: the service account's file. APNs:
-    `key`, `keyId`, `teamId`, `topic`, or `certificate` (.p12 in base64), `password`, `topic`; in
+    `key`, `keyId`, `teamId`, `topic`, or `certificate`, `key` (both PEM), `topic`; in
     `development` others for there. JPush: `appKey`, `masterSecret`. Web Push: `privateKey`,
     `subject`. summary: what may be shown (project, key ID, team, expiry).
     """

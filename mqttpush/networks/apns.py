@@ -20,7 +20,7 @@ from mqttpush.config import NetworkSettings
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import PhonePayload
 from mqttpush.networks import Ending, Keys, Network, Push, Sent, answers
-from mqttpush.networks.certificates import ApnsCertificate, read_p12
+from mqttpush.networks.certificates import ApnsCertificate, read_p12, read_pem
 from mqttpush.networks.fields import matching_field, only_fields, p256_private_key, text_field
 from mqttpush.networks.http import Answer, HttpClient, WayFailed
 from mqttpush.networks.kept import PerApp
@@ -48,6 +48,7 @@ _TOPIC_SUFFIXES: Final = {
 }
 _KEY_FIELDS: Final = ("key", "keyId", "teamId", "topic")
 _CERTIFICATE_FIELDS: Final = ("certificate", "password", "topic")
+_PEM_CERTIFICATE_FIELDS: Final = ("certificate", "key", "topic")
 _DEVELOPMENT: Final = "development"
 # Nobody's device: asks whether the credentials are good, and reaches no device.
 _NOBODY: Final = "00" * 32
@@ -70,9 +71,10 @@ class ApnsNetwork:
     def check(self, app_id: str, fields: Mapping[str, Any]) -> Keys:
         """fields: of a key (`key` as PEM, `keyId`, `teamId`, `topic`) or of a certificate.
 
-        Of a certificate: `certificate` (the .p12 in base64), `password`, and `topic` unless the
-        certificate names one. They serve both environments; `development`, an object of the same
-        fields, replaces them for installations under development, or stands alone.
+        Of a certificate: `certificate` (the .p12 in base64) and `password`, or `certificate` and
+        `key` as PEM, which is what is kept; and `topic` unless the certificate names one. They
+        serve both environments; `development`, an object of the same fields, replaces them for
+        installations under development, or stands alone. Not for the event loop.
         """
         kept: dict[str, Any] = {}
         summary: dict[str, Any] = {}
@@ -245,7 +247,7 @@ class _CertificateProvider:
     """A .p12 certificate: shown in the handshake."""
 
     def __init__(self, fields: Mapping[str, Any], settings: NetworkSettings) -> None:
-        certificate = read_p12(fields["certificate"], fields["password"])
+        certificate = read_pem(fields["certificate"], fields["key"])
         self.http = HttpClient(settings, certificate=certificate.client)
         self.topic = fields["topic"]
         self.not_after_s: float | None = certificate.not_after_s
@@ -261,6 +263,7 @@ def _check_one(
     fields: Mapping[str, Any], where: str, now_s: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of one key or certificate, and what may be shown of them."""
+    fields = {name: value for name, value in fields.items() if value is not None}
     if "certificate" in fields:
         return _check_certificate(fields, where, now_s)
     only_fields(fields, _KEY_FIELDS, where=where)
@@ -279,12 +282,7 @@ def _check_one(
 def _check_certificate(
     fields: Mapping[str, Any], where: str, now_s: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    only_fields(fields, _CERTIFICATE_FIELDS, where=where)
-    password = fields.get("password", "")
-    if not isinstance(password, str):
-        raise InvalidRequest("must be a string", field=f"{where}password")
-    text = text_field(fields, "certificate", where=where)
-    found: ApnsCertificate = read_p12(text, password, where=where)
+    found = _read_certificate(fields, where)
     if found.not_after_s < now_s:
         problem = f"expired on {found.expires_on}: make a new one at developer.apple.com"
         raise InvalidRequest(problem, field=f"{where}certificate")
@@ -292,9 +290,26 @@ def _check_certificate(
         problem = f"is not of the certificate, which is for {', '.join(found.topics)}"
         raise InvalidRequest(problem[:300], field=f"{where}topic")
     topic = _topic(fields, where) if "topic" in fields or not found.topics else found.topics[0]
-    kept = {"certificate": text, "password": password, "topic": topic}
+    # The password is needed no more: trying it may take long, and is not for the event loop.
+    kept = {
+        "certificate": found.client.certificate_pem.decode(),
+        "key": found.client.private_key_pem.decode(),
+        "topic": topic,
+    }
     shown = {"form": "certificate", "topic": topic, "expires": found.expires_on}
     return kept, {**shown, "environments": list(found.environments)}
+
+
+def _read_certificate(fields: Mapping[str, Any], where: str) -> ApnsCertificate:
+    text = text_field(fields, "certificate", where=where)
+    if text.startswith("-----"):
+        only_fields(fields, _PEM_CERTIFICATE_FIELDS, where=where)
+        return read_pem(text, text_field(fields, "key", where=where), where=where)
+    only_fields(fields, _CERTIFICATE_FIELDS, where=where)
+    password = fields.get("password", "")
+    if not isinstance(password, str):
+        raise InvalidRequest("must be a string", field=f"{where}password")
+    return read_p12(text, password, where=where)
 
 
 def _topic(fields: Mapping[str, Any], where: str) -> str:

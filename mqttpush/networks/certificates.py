@@ -1,4 +1,4 @@
-"""Certificates of APNs: reading a .p12 file.
+"""Certificates of APNs: reading a .p12 file, or PEM.
 
 Owns what Apple writes into its push certificates. Knows no request.
 """
@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import (
     PKCS12KeyAndCertificates,
     load_pkcs12,
 )
+from cryptography.x509 import load_pem_x509_certificates
 from cryptography.x509.oid import NameOID
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.networks.encoding import from_base64url
+from mqttpush.networks.fields import private_key
 from mqttpush.networks.http import ClientCertificate
 
 # Extensions of Apple's: the environments a push certificate is for.
@@ -42,11 +44,14 @@ class ApnsCertificate(NamedTuple):
 
 
 def read_p12(text: str, password: str, *, where: str = "") -> ApnsCertificate:
-    """The certificate and key of a .p12 file in base64. Raises InvalidRequest."""
+    """The certificate and key of a .p12 file in base64. Raises InvalidRequest.
+
+    Cost: the file says how long its password takes to try; not for the event loop.
+    """
     field = f"{where}certificate"
     octets = from_base64url("".join(text.split()))
-    if octets is None or text.startswith("-----"):
-        raise InvalidRequest("must be a .p12 file in base64", field=field)
+    if octets is None:
+        raise InvalidRequest("must be a .p12 file in base64, or PEM", field=field)
     found = _load(octets, password, where)
     if found.key is None or found.cert is None:
         problem = "holds no certificate with its private key: export both from the key chain"
@@ -55,10 +60,27 @@ def read_p12(text: str, password: str, *, where: str = "") -> ApnsCertificate:
     chain = [certificate, *(each.certificate for each in found.additional_certs)]
     key_pem = found.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+    return _described(certificate, ClientCertificate(chain_pem, key_pem))
+
+
+def read_pem(text: str, key_text: str, *, where: str = "") -> ApnsCertificate:
+    """The same of PEM texts. Raises InvalidRequest."""
+    try:
+        certificate = load_pem_x509_certificates(text.encode())[0]
+    except ValueError as exc:
+        problem = "cannot be read as PEM: is it whole?"
+        raise InvalidRequest(problem, field=f"{where}certificate") from exc
+    key = private_key(key_text, f"{where}key")
+    if key.public_key() != certificate.public_key():
+        raise InvalidRequest("is not the key of the certificate", field=f"{where}key")
+    return _described(certificate, ClientCertificate(text.encode(), key_text.encode()))
+
+
+def _described(certificate: x509.Certificate, client: ClientCertificate) -> ApnsCertificate:
     names = certificate.subject.get_attributes_for_oid(NameOID.USER_ID)
     oids = {extension.oid.dotted_string for extension in certificate.extensions}
     return ApnsCertificate(
-        ClientCertificate(chain_pem, key_pem),
+        client,
         tuple(str(name.value) for name in names),
         tuple(name for oid, name in _ENVIRONMENTS.items() if oid in oids),
         certificate.not_valid_after_utc.timestamp(),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mqttpush.errors import InvalidRequest
@@ -50,7 +51,7 @@ def only_fields(fields: Mapping[str, Any], known: Iterable[str], *, where: str =
 
 def p256_private_key(pem: str, field: str) -> ec.EllipticCurvePrivateKey:
     """The P-256 key of a PEM text; an error says what it is instead."""
-    key = _private_key(pem, field)
+    key = private_key(pem, field)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise InvalidRequest(f"must be an EC key on P-256{_instead(key)}", field=field)
     return key
@@ -58,7 +59,7 @@ def p256_private_key(pem: str, field: str) -> ec.EllipticCurvePrivateKey:
 
 def check_rsa_private_key(pem: str, field: str) -> None:
     """Raises InvalidRequest, which says what it is instead."""
-    key = _private_key(pem, field)
+    key = private_key(pem, field)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise InvalidRequest(f"must be an RSA key{_instead(key)}", field=field)
 
@@ -67,7 +68,8 @@ def _instead(key: object) -> str:
     return f", this is another kind ({type(key).__name__.lstrip('_')})"
 
 
-def _private_key(pem: str, field: str) -> object:
+def private_key(pem: str, field: str) -> PrivateKeyTypes:
+    """The private key of a PEM text; an error says what it is instead."""
     found = _PEM.search(pem)
     if found is None:
         raise InvalidRequest("must be PEM text (-----BEGIN PRIVATE KEY-----)", field=field)

@@ -148,6 +148,25 @@ def test_a_certificate_brings_its_topic_and_its_end(
     assert keys.summary["topic"] == TOPIC
     assert keys.summary["environments"] == ["development", "production"]
     assert networks[Network.APNS].check("app", keys.fields) == keys
+    assert "password" not in keys.fields
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"key": pem_of(EC_KEY)}, "key"),
+        ({"key": PUBLIC_PEM}, "key"),
+        ({"key": None}, "key"),
+        ({"certificate": "-----BEGIN CERTIFICATE-----\nMIIB"}, "certificate"),
+        ({"certificate": PUBLIC_PEM}, "certificate"),
+        ({"password": "x"}, "password"),
+    ],
+)
+def test_a_wrong_certificate_in_pem_is_refused(
+    change: Fields, field: str, networks: Mapping[Network, PushNetwork], running: Providers
+) -> None:
+    good = networks[Network.APNS].check("app", certificate_fields(running)).fields
+    assert refused(networks[Network.APNS], {**good, **change}).field == field
 
 
 Break = Callable[[Fields], Fields]
@@ -161,7 +180,6 @@ Break = Callable[[Fields], Fields]
         (lambda good: {**good, "password": 7}, "password"),
         (lambda good: {**good, "certificate": good["certificate"][:200]}, "certificate"),
         (lambda good: {**good, "certificate": "!"}, "certificate"),
-        (lambda good: {**good, "certificate": PUBLIC_PEM}, "certificate"),
         (lambda good: {**good, "certificate": base64.b64encode(b"x" * 99).decode()}, "certificate"),
         (lambda good: {**good, "topic": "com.example.other"}, "topic"),
         (lambda good: {**good, "teamId": "ABCDEFGHIJ"}, "teamId"),
