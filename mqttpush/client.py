@@ -109,6 +109,28 @@ class AppClient:
         """Delete the app with everything in it; needs its administrator's token."""
         await self._call("DELETE", "", token=token)
 
+    async def networks(self, token: str) -> list[dict[str, Any]]:
+        """The push networks the app has credentials for; this and the next: an admin's token."""
+        answer = await self._call("GET", "/networks", token=token)
+        return list(answer["networks"])
+
+    async def set_network(
+        self, token: str, network: str, fields: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Give the app's credentials for a push network; returns what may be shown of them."""
+        return await self._call("PUT", f"/networks/{network}", token=token, body=fields)
+
+    async def delete_network(self, token: str, network: str) -> None:
+        """Take them away."""
+        await self._call("DELETE", f"/networks/{network}", token=token)
+
+    async def test_network(
+        self, token: str, network: str, device_token: str | None
+    ) -> dict[str, Any]:
+        """The network's verdict on them."""
+        body = {"token": device_token} if device_token else {}
+        return await self._call("POST", f"/networks/{network}/test", token=token, body=body)
+
     async def create_pseudo_user(self) -> Account:
         """A user without name or password, signed on."""
         answer = await self._call(

@@ -110,12 +110,19 @@ def show(app_id: str, config_file: Path | None, is_json: bool) -> None:
     default=None,
     help="Ask users for a thing's password before they own it; a new app does not.",
 )
+@click.option(
+    "--small-apns-payloads/--full-apns-payloads",
+    "is_apns_payload_small",
+    default=None,
+    help="Refuse messages over 2,048 bytes for APNs, as Kii did; a new app takes 4,096.",
+)
 @config_option
 @json_option
 def change(
     app_id: str,
     is_app_key_checked: bool | None,
     is_thing_password_checked: bool | None,
+    is_apns_payload_small: bool | None,
     config_file: Path | None,
     is_json: bool,
 ) -> None:
@@ -127,6 +134,7 @@ def change(
                 app_id,
                 is_app_key_checked=is_app_key_checked,
                 is_thing_password_checked=is_thing_password_checked,
+                is_apns_payload_small=is_apns_payload_small,
             )
         if is_json:
             print_json(_description(changed))
@@ -172,6 +180,7 @@ def _description(found: App) -> dict[str, object]:
         "state": _state(found),
         "appKeyChecked": found.is_app_key_checked,
         "thingPasswordChecked": found.is_thing_password_checked,
+        "smallAPNsPayloads": found.is_apns_payload_small,
     }
 
 

@@ -32,9 +32,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "simulate_providers:simulate_providers",
         "Stand in for FCM, APNs, JPush and Web Push.",
     ),
+    "network": ("networks:network", "Set, show and test an app's keys for FCM, APNs and others."),
     "app": ("apps:app", "Create, list, show and delete apps."),
     "user": ("principals:user", "Create users."),
     "thing": ("principals:thing", "Create things."),
+    "hooks": ("hooks:hooks", "List, check, try and follow server code."),
+    "kinvey": ("kinvey:kinvey", "Load environment files, change settings of such apps."),
     "config": ("settings:config", "Check, show and explain the settings."),
 }
 
@@ -112,12 +115,15 @@ def _advice(error: MqttPushError) -> str:
         return "Is it running? Start it with `mqttpush serve`, or name another with --url."
     if isinstance(error, NotFound) and error.noun == "app":
         return "`mqttpush app list` shows the apps, `mqttpush app create NAME` makes one."
+    if isinstance(error, NotFound) and error.noun == "network":
+        return "`mqttpush network set NETWORK --help` says how to set it."
     if isinstance(error, AlreadyExists) and error.noun == "app":
         return "Pick another --app-id, or see `mqttpush app list`."
     if isinstance(error, RequestRefused):
         return {
             "UNAUTHORIZED": "Check --app-id, --app-key, --client-id and --client-secret.",
             "APP_NOT_FOUND": "`mqttpush app list` shows the apps of this machine's server.",
+            "PUSH_NETWORK_NOT_FOUND": "`mqttpush network set NETWORK --help` says how to set it.",
             "TOPIC_NOT_FOUND": "Add --create to make the topic first.",
             "USER_NOT_FOUND": "`mqttpush user create` makes one; `mqttpush listen` shows its own.",
             "THING_NOT_FOUND": "`mqttpush thing create` makes one.",

@@ -19,7 +19,7 @@ from mqttpush.config import Settings
 from mqttpush.errors import ConfigError, NotFound, ServerUnreachable
 
 if TYPE_CHECKING:  # a remote command needs no store, so it does not wait for one to load
-    from mqttpush.models import App
+    from mqttpush.models import App, Credentials
     from mqttpush.operations import Operations
 
 ADMIN_TOKEN_LIFETIME_S = 900
@@ -93,6 +93,19 @@ async def open_admin(server: ServerOptions) -> AsyncIterator[AdminSession]:
         )
     async with make_http_client(server.url or server_url(settings)) as http:
         yield AdminSession(AppClient(http=http, app_id=app.app_id, app_key=app.app_key), token)
+
+
+@asynccontextmanager
+async def open_local(server: ServerOptions) -> AsyncIterator[tuple[Operations, Credentials]]:
+    """The verbs on the store itself, with the rights of the app's administrator."""
+    from mqttpush.models import Credentials
+
+    async with open_store(server.settings()) as operations:
+        app = await _pick_app(operations, server.app_id)
+        token = await operations.apps.issue_admin_token(
+            app.app_id, lifetime_s=ADMIN_TOKEN_LIFETIME_S
+        )
+        yield operations, Credentials(app.app_id, token=token)
 
 
 def database_path(settings: Settings) -> Path:

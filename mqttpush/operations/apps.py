@@ -78,12 +78,14 @@ class Apps:
         is_disabled: bool | None = None,
         is_app_key_checked: bool | None = None,
         is_thing_password_checked: bool | None = None,
+        is_apns_payload_small: bool | None = None,
     ) -> App:
         """Set the switches that are given; a disabled app's connections end. Raises NotFound."""
         given = {
             "is_disabled": is_disabled,
             "is_app_key_checked": is_app_key_checked,
             "is_thing_password_checked": is_thing_password_checked,
+            "is_apns_payload_small": is_apns_payload_small,
         }
         changes: dict[str, Any] = {name: on for name, on in given.items() if on is not None}
 

@@ -8,6 +8,7 @@ networks themselves and those who hold the key ever see them again.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -131,9 +132,10 @@ class Networks:
         kept = await self._context.store.read(lambda tx: tx.network_keys.get(app_id, network))
         return None if kept is None else self._opened(app_id, network, kept)
 
-    async def reseal(self, old: Sealer) -> Resealed:
-        """Put what `old` sealed under this server's key; for the operator, after a change of it."""
+    async def reseal(self, old_key: bytes) -> Resealed:
+        """Seal anew what an older key sealed; for the operator, after a change of the key."""
         sealer = self._context.sealer
+        old = Sealer(master_key=old_key, random_bytes=os.urandom)
 
         def unit(tx: Transaction) -> Resealed:
             done, unchanged, failed = 0, 0, []
@@ -173,8 +175,11 @@ class Networks:
     def _web_push_key(self, app_id: str, kept: SealedKeys | None) -> str:
         """The key browsers know already: with another one their subscriptions would be lost."""
         if kept is not None:
-            keys = self._opened(app_id, Network.WEBPUSH, kept)
-            return str(keys.fields["privateKey"])
+            try:
+                return str(self._opened(app_id, Network.WEBPUSH, kept).fields["privateKey"])
+            except SealBroken as exc:
+                problem = f"is needed: {exc.place} {exc.problem}"
+                raise InvalidRequest(problem, field="privateKey") from exc
         from mqttpush.networks.webpush import generate_key  # loads much, and is seldom wanted
 
         return generate_key()

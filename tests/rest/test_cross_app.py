@@ -29,7 +29,9 @@ class _Anything:
 
 ROUTES = [
     route
-    for route in kii_routes(cast(Operations, _Anything()), lambda: MqttAddress("", 0, 0, 0, 0))
+    for route in kii_routes(
+        cast(Operations, _Anything()), lambda: MqttAddress("", 0, 0, 0, 0), cast(Any, _Anything())
+    )
     if "{appID}" in route.path
 ]
 every_route = pytest.mark.parametrize(
@@ -53,6 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
     r"/status$": {"disabled": True},
     r"/onboardings$": {"vendorThingID": "theirs", "thingPassword": "password"},
     r"/commands$": {"actions": [{"turnPower": {"power": True}}]},
+    r"/networks/\{network\}$": {"subject": "mailto:push@example.com"},
     r"/action-results$": {"actionResults": [{"turnPower": {"succeeded": True}}]},
 }
 
@@ -94,6 +97,7 @@ def _make_nouns(api: Api, admin_token: str) -> dict[str, str]:
         "memberID": user.id,
         "target": f"thing:{thing.id}",
         "alias": "lamp",
+        "network": "webpush",
     }
     scopes = ("", f"/users/{user.id}", f"/things/{thing.id}", f"/groups/{names['groupID']}")
     for scope in scopes:

@@ -184,6 +184,8 @@ class World:
             body["userID"] = self.member.id
         elif name == "InstallationCreation":
             body["installationRegistrationID"] = unique("device")
+        elif operation.path.endswith("/networks/{network}"):
+            body = {"subject": "mailto:push@example.com"}
         elif operation.path.endswith("/owner"):
             body = {"owner": self.user.id}
         return body
@@ -231,6 +233,7 @@ def make_world(server: Server, name: str) -> World:
         "objectID": "object",
         "topicID": "topic",
         "filterID": "filter",
+        "network": "webpush",
         "owner": f"user:{world.spare.id}",
         "subject": f"UserID:{stranger.id}",
     }

@@ -17,6 +17,7 @@ from mqttpush.rest.kii.filters import FilterRoutes
 from mqttpush.rest.kii.groups import GroupRoutes
 from mqttpush.rest.kii.installations import InstallationRoutes, MqttAddress
 from mqttpush.rest.kii.messages import MessageRoutes
+from mqttpush.rest.kii.networks import NetworkRoutes
 from mqttpush.rest.kii.oauth import OauthRoutes
 from mqttpush.rest.kii.onboarding import OnboardingRoutes
 from mqttpush.rest.kii.ownership import OwnershipRoutes
@@ -41,6 +42,7 @@ def kii_routes(
         "Subscriptions": SubscriptionRoutes(operations.subscriptions).table(),
         "Topics": TopicRoutes(operations.topics).table(),
         "Filters": FilterRoutes(operations.filters).table(),
+        "Push networks": NetworkRoutes(operations.networks).table(),
         "Messages": MessageRoutes(operations.messages, operations.deliveries).table(),
         "Groups": GroupRoutes(operations.groups).table(),
         "Ownership": OwnershipRoutes(operations.ownership).table(),
