@@ -1,8 +1,7 @@
 """Payloads of Kinvey's messages: one message -> what each platform and framework reads.
 
-Owns the shapes of spec kinvey 5.3 and their sizes. Knows no receiver. The one idea: a platform that
-the message says nothing for gets an empty payload, which is not sent, so that nobody falls back to
-the other platform's.
+Owns the shapes of spec kinvey 5.3 and their sizes. Knows no receiver. The one idea: a device takes
+the payload of its variant, so what a platform or framework reads in its own way is rendered once.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ NOTHING: Final = PhonePayload(b"")
 _RESERVED: Final = frozenset({"from", "message_type", "collapse_key"})
 _RESERVED_PREFIXES: Final = ("google.", "gcm.")
 _SHOWN: Final = ("alert", "badge", "sound")
+TTL_S: Final = 86_400  # spec kinvey 5.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,7 @@ def render(message: KinveyMessage, apns_limit_bytes: int) -> RenderedMessage:
         if message.text is not None:
             phones["fcm:phonegap"] = _fcm({"message": message.text, "msg": message.text})
         payloads["mqtt"] = orjson.dumps(android)
-    if phones:
-        phones.setdefault("fcm", NOTHING)
-        phones.setdefault("fcm:ios", NOTHING)
+        phones.setdefault("fcm:ios", NOTHING)  # else it would get Android's
     return RenderedMessage(payloads, phones, has_reserved_names)
 
 
@@ -76,7 +74,8 @@ def _apns(body: Json, limit_bytes: int) -> PhonePayload:
     _require_size("iOS", len(data), limit_bytes)
     is_background = _is_background(body["aps"])
     push_type = "background" if is_background else "alert"
-    return PhonePayload(data, is_urgent=not is_background, push_type=push_type)
+    is_urgent = not is_background
+    return PhonePayload(data, ttl_s=TTL_S, is_urgent=is_urgent, push_type=push_type)
 
 
 def _fcm_of_ios(body: Json) -> PhonePayload:
@@ -88,7 +87,8 @@ def _fcm_of_ios(body: Json) -> PhonePayload:
     }
     _require_size("iOS", len(orjson.dumps(body)), phone_payloads.LIMITS_BYTES["fcm"])
     message = {"apns": {"headers": headers, "payload": body}}
-    return PhonePayload(orjson.dumps(message), is_urgent=not is_background, push_type="")
+    is_urgent = not is_background
+    return PhonePayload(orjson.dumps(message), ttl_s=TTL_S, is_urgent=is_urgent, push_type="")
 
 
 def _is_background(aps: Mapping[str, Any]) -> bool:
@@ -106,7 +106,7 @@ def _allowed(android: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fcm(data: Mapping[str, Any]) -> PhonePayload:
     try:
-        return phone_payloads.fcm(data, {})
+        return phone_payloads.fcm(data, {"timeToLive": TTL_S})
     except InvalidRequest as exc:
         raise InvalidRequest(exc.problem, field="messageContent", code=OUT_OF_RANGE) from exc
 

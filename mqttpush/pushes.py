@@ -18,8 +18,9 @@ class PushJob:
     """What is to be sent to the phones of one push over one network.
 
     message_id: empty for an event. place: what it was sent to, for people. payloads: by variant; a
-    device takes that of its own variant, else that of its network. is_once: owners whom a live
-    connection has reached are left out. ready_ms: not before. expires_ms: not after.
+    device takes that of its own variant, else that of its network; an empty one is not sent.
+    is_once: owners whom a live connection has reached are left out. ready_ms: not before.
+    expires_ms: not after.
     """
 
     app_id: str
@@ -59,7 +60,8 @@ class Delivery(NamedTuple):
     @property
     def payload(self) -> PhonePayload | None:
         payloads = self.job.payloads
-        return payloads.get(self.variant) or payloads.get(self.job.network)
+        payload = payloads.get(self.variant) or payloads.get(self.job.network)
+        return payload if payload is not None and payload.body else None
 
 
 class Attempt(NamedTuple):

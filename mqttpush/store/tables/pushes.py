@@ -39,7 +39,10 @@ _OF_IDS: Final = """
     json_each(:wanted) AS wanted
     CROSS JOIN installations i ON i.installation_id = wanted.value AND i.app_id = :app_id
 """
-_VARIANT: Final = "(:is_for_all OR i.variant IN (SELECT value FROM json_each(:variants)))"
+_VARIANT: Final = (
+    "(:is_for_all OR i.variant IN (SELECT value FROM json_each(:variants)))"
+    " AND i.variant NOT IN (SELECT value FROM json_each(:silent))"
+)
 # A device that several owners registered gets a push once.
 _NOT_TWICE: Final = """
     NOT EXISTS (
@@ -131,6 +134,9 @@ class SqlitePushes(Table):
                 "ending": SENT_OVER_MQTT,
                 "is_for_all": job.network in job.payloads,
                 "variants": json.dumps(list(job.payloads)),
+                "silent": json.dumps(
+                    [name for name, each in job.payloads.items() if not each.body]
+                ),
             }
             if job.is_once:
                 reached_count = self._insert_deliveries(origin, values, is_reached=True)

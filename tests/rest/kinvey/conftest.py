@@ -1,0 +1,27 @@
+"""The cast of the second dialect's tests: an app as its clients know it, and two users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.collections import Environment, Member
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="session")
+def kinvey(server: Server, app: dict[str, str]) -> Iterator[Environment]:
+    environment = Environment(server.url, app)
+    yield environment
+    environment.close()
+
+
+@pytest.fixture
+def joe(kinvey: Environment) -> Member:
+    return kinvey.member()
+
+
+@pytest.fixture
+def sue(kinvey: Environment) -> Member:
+    return kinvey.member()
