@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 BATCH: Final = 64
 PER_APP: Final = 16  # in one batch, so that one app's runs do not hold up the others'
-SWEEP_LIMIT_S: Final = 60.0
+SWEEP_LIMIT_S: Final = 5.0  # another process may have made something due
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 600.0
 LOG_QUEUE_LIMIT: Final = 10_000

@@ -101,3 +101,23 @@ def add(params: dict[str, Any], modules: Modules) -> Any:
 
 def call_server_code(params: dict[str, Any], modules: Modules) -> Any:
     return modules.api.request("POST", "/server-code/versions/current/add", {"a": 1, "b": 2})
+
+
+def sleep_long(request: Request, response: Response, modules: Modules) -> None:
+    time.sleep(4)
+
+
+def note_pre_save(request: Request, response: Response, modules: Modules) -> None:
+    request.body["notes"] = ["pre save"]
+
+
+def note_pre_insert(request: Request, response: Response, modules: Modules) -> None:
+    request.body["notes"].append("pre insert")
+
+
+def note_post_insert(request: Request, response: Response, modules: Modules) -> None:
+    response.body["notes"].append("post insert")
+
+
+def note_post_save(request: Request, response: Response, modules: Modules) -> None:
+    response.body["notes"].append("post save")

@@ -1,0 +1,138 @@
+"""`mqttpush kinvey`: apps that Kinvey's clients use; environment files and settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from mqttpush.cli.options import config_option, json_option, settings_of
+from mqttpush.cli.session import open_store
+from mqttpush.cli.terminal import note, print_facts, print_json, run
+from mqttpush.errors import InvalidRequest
+
+FILE_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+@click.group()
+def kinvey() -> None:
+    """Load environment files of Kinvey, choose what holds for an app its clients use.
+
+    Works on the store that the settings name, whether or not the server runs; a running server
+    heeds it from the next request on.
+
+    \b
+    Examples:
+      mqttpush app create Shop --app-id kid_shop --app-key THE-APP-SECRET
+      mqttpush kinvey apply environment.json --app-id kid_shop
+      mqttpush kinvey settings kid_shop
+      mqttpush kinvey settings kid_shop is_live_service_on=true
+    """
+
+
+@kinvey.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--app-id", required=True, help="App that becomes this environment.")
+@click.option("--dry-run", is_flag=True, help="Check the file and its code; change nothing.")
+@config_option
+@json_option
+def apply(file: Path, app_id: str, dry_run: bool, config_file: Path | None, is_json: bool) -> None:
+    """Apply an environment file: collections, hooks, endpoints, schedules, push credentials.
+
+    Creates and updates, never deletes. Files it names are read from its own folder and below.
+    Nothing is changed unless the whole file is right and all its code parses.
+    """
+
+    async def work() -> None:
+        from mqttpush.operations.environment_file import read_environment
+        from mqttpush.server import open_code
+
+        document = _json(_read(file), str(file))
+        plan = read_environment(document, app_id, lambda name: _beside(file, name))
+        async with open_code(settings_of(config_file)) as files:
+            if dry_run:
+                warnings = [*plan.warnings, *await files.check(plan.hooks)]
+            else:
+                warnings = await files.apply(plan)
+        facts: dict[str, Any] = {
+            "collections": len(plan.collections),
+            "code": len(plan.hooks),
+            "schedules": len(plan.schedules),
+            "push": sorted(plan.push),
+        }
+        if is_json:
+            print_json({**facts, "warnings": warnings, "changed": not dry_run})
+            return
+        print_facts({**facts, "push": ", ".join(facts["push"]) or "nothing"})
+        for warning in warnings:
+            note(f"warning: {warning}")
+        note("Nothing was changed." if dry_run else f"{app_id} is as the file says.")
+
+    run(work())
+
+
+@kinvey.command()
+@click.argument("app_id")
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@config_option
+@json_option
+def settings(
+    app_id: str, changes: tuple[str, ...], config_file: Path | None, is_json: bool
+) -> None:
+    """Show or change what holds for an app that Kinvey's clients use."""
+
+    async def work() -> None:
+        async with open_store(settings_of(config_file)) as operations:
+            known = asdict(await operations.environments.settings(app_id))
+            wanted = dict(_change(each, known) for each in changes)
+            found = await operations.environments.change_settings(app_id, wanted)
+        if is_json:
+            print_json(asdict(found))
+        else:
+            print_facts(
+                {name: orjson.dumps(value).decode() for name, value in asdict(found).items()}
+            )
+
+    run(work())
+
+
+def _change(text: str, known: dict[str, Any]) -> tuple[str, object]:
+    """`NAME=VALUE`, of the type the setting has."""
+    name, equals, value = text.partition("=")
+    if not equals or name not in known:
+        raise click.UsageError(f"{text}: give NAME=VALUE, the names are {', '.join(known)}")
+    if isinstance(known[name], bool):
+        if value not in ("true", "false"):
+            raise click.UsageError(f"{name} is true or false")
+        return name, value == "true"
+    if not value.isascii() or not value.isdigit() or not 0 <= int(value) <= 6:
+        raise click.UsageError(f"{name} is an integer from 0 to 6")
+    return name, int(value)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        if file.stat().st_size > FILE_LIMIT_BYTES:
+            raise InvalidRequest(f"has more than {FILE_LIMIT_BYTES} bytes", field=str(file))
+        return file.read_bytes()
+    except OSError as exc:
+        raise InvalidRequest(f"cannot be read: {exc.strerror}", field=str(file)) from exc
+
+
+def _json(data: bytes, name: str) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidRequest(f"is not JSON: {exc}", field=name) from exc
+
+
+def _beside(file: Path, name: str) -> bytes:
+    """A file that the environment file names: in its folder or below, also behind links."""
+    folder = file.resolve().parent
+    target = (folder / name).resolve()
+    if not target.is_relative_to(folder):
+        raise InvalidRequest("is outside of the folder of the environment file", field=name)
+    return _read(target)

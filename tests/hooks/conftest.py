@@ -1,0 +1,97 @@
+"""A server whose app has hooks, and an app that speaks to it as Kinvey's clients do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.rest import Api, unique
+from tests.support.server import Server, run_cli
+
+SAMPLE = Path(__file__).parent / "sample_hooks.py"
+MODULE = "sample_hooks"
+SETTINGS = {"HOOKS__PYTHON_MODULES": f'["{MODULE}"]', "HOOKS__WALL_LIMIT_S": "2"}
+
+
+def python(function: str) -> dict[str, str]:
+    """A hook of an environment file."""
+    return {"type": "python", "entryPoint": f"{MODULE}:{function}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One app over the second dialect."""
+
+    server: Server
+    app: dict[str, str]
+    http: httpx.Client
+
+    def call(
+        self, method: str, path: str, credentials: str, body: Any = None, **headers: str
+    ) -> httpx.Response:
+        sent = {"Authorization": credentials, "X-Kinvey-API-Version": "5", **headers}
+        url = f"{self.server.url}{path.replace(':app', self.app['appID'])}"
+        return self.http.request(method, url, json=body, headers=sent)
+
+    @property
+    def master(self) -> str:
+        return basic(self.app["appID"], self.app["clientSecret"])
+
+    def user(self, username: str = "") -> str:
+        """Credentials of a new user."""
+        body = {"username": username or unique("user"), "password": "secret"}
+        app = basic(self.app["appID"], self.app["appKey"])
+        made = self.call("POST", "/user/:app", app, body)
+        assert made.status_code == 201, made.text
+        return f"Kinvey {made.json()['_kmd']['authtoken']}"
+
+    def apply(self, file: Path, *options: str) -> dict[str, Any]:
+        """Load an environment file, which must succeed; what the command prints."""
+        result = self.cli("kinvey", "apply", str(file), "--app-id", self.app["appID"], *options)
+        facts: dict[str, Any] = json.loads(result)
+        return facts
+
+    def cli(self, *arguments: str) -> str:
+        result = run_cli(*arguments, "--json", environ=self.server.environ, cwd=self.server.folder)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+
+def basic(username: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
+@pytest.fixture(scope="package")
+def code_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that may run the functions of the sample."""
+    folder = tmp_path_factory.mktemp("code")
+    shutil.copy(SAMPLE, folder / f"{MODULE}.py")
+    server = Server(folder, SETTINGS)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="package")
+def environment(code_server: Server) -> Iterator[Environment]:
+    """An app of that server."""
+    with httpx.Client(trust_env=False, timeout=30.0) as http:
+        yield Environment(code_server, code_server.create_app("code"), http)
+
+
+@pytest.fixture(scope="package")
+def code_api(environment: Environment) -> Iterator[Api]:
+    """The same app over the first dialect."""
+    api = Api(environment.server.url, environment.app)
+    yield api
+    api.close()
