@@ -9,9 +9,12 @@ is one handle of a pool, with nothing but its URL, headers and body set anew.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 import certifi
@@ -32,6 +35,7 @@ _BEFORE_SENDING: Final = frozenset(
     }
 )
 _CERTIFICATE_PROBLEMS: Final = frozenset({pycurl.E_SSL_CERTPROBLEM})
+_HASHED_NAME: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 # Idle handles kept; one is 6 KiB, so 256 of them are 1.5 MiB.
 _IDLE_HANDLES: Final = 256
 
@@ -69,9 +73,24 @@ class ClientCertificate:
     private_key_pem: bytes
 
 
-def authorities_file(ca_file: str) -> str:
-    """The PEM file of trusted authorities: the given one, the system's, or that of certifi."""
-    return ca_file or ssl.get_default_verify_paths().cafile or certifi.where()
+def _trust(handle: pycurl.Curl, ca_file: str) -> None:
+    """Trust the given authorities, or the system's, or those of certifi.
+
+    The system's folder, where it has one by hashes, because a file is read whole for each client:
+    3 ms and 0.8 MiB, times the apps that send over APNs.
+    """
+    paths = ssl.get_default_verify_paths()
+    is_file_named = ca_file or paths.openssl_cafile_env in os.environ
+    if not is_file_named and paths.capath and _is_hashed(paths.capath):
+        handle.unsetopt(pycurl.CAINFO)  # where libcurl's makers had it
+        handle.setopt(pycurl.CAPATH, paths.capath)
+    else:
+        handle.setopt(pycurl.CAINFO, ca_file or paths.cafile or certifi.where())
+
+
+@cache
+def _is_hashed(folder: str) -> bool:
+    return any(_HASHED_NAME.fullmatch(name) for name in os.listdir(folder))
 
 
 class HttpClient:
@@ -174,7 +193,7 @@ class HttpClient:
         set_option(pycurl.NOSIGNAL, 1)
         set_option(pycurl.TCP_KEEPALIVE, 1)
         set_option(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
-        set_option(pycurl.CAINFO, authorities_file(settings.ca_file))
+        _trust(handle, settings.ca_file)
         if self._certificate is not None:
             set_option(pycurl.SSLCERTTYPE, "PEM")
             set_option(pycurl.SSLCERT_BLOB, self._certificate.certificate_pem)

@@ -234,6 +234,15 @@ async def test_a_certificate_of_another_host_is_refused_before_anything_is_sent(
 
 
 @in_loop
+async def test_the_environment_s_authorities_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_providers() as providers:
+        monkeypatch.setenv("SSL_CERT_FILE", str(providers.ca_file))
+        async with open_client() as client:
+            answer = await client.post(f"{providers.urls()['apns']}/x", [], b"body")
+    assert answer.status == 404
+
+
+@in_loop
 async def test_a_cancelled_request_leaves_the_others_alone() -> None:
     is_asked = asyncio.Event()
 
