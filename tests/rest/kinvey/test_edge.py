@@ -209,11 +209,14 @@ def test_a_bad_body_is_told_by_name(kinvey: Environment) -> None:
 
 @pytest.mark.spec("kinvey 1.1")
 def test_headers_come_in_the_body_for_clients_that_ask(kinvey: Environment) -> None:
-    headers = {
-        "X_Kinvey_ResponseWrapper": "true",
-        "X_Kinvey_Include_Headers_In_Response": "X-Kinvey-Request-Id;Location",
-    }
-    answer = kinvey.call("POST", "user", kinvey.app, {}, **headers)
+    answer = kinvey.call(
+        "POST",
+        "user",
+        kinvey.app,
+        {},
+        X_Kinvey_ResponseWrapper="true",
+        X_Kinvey_Include_Headers_In_Response="X-Kinvey-Request-Id;Location",
+    )
     wrapped = answer.json()
     assert answer.status_code == 201
     assert wrapped["headers"] == {
