@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mqttpush import phone_payloads
+from mqttpush.commands import Command
 from mqttpush.errors import InvalidRequest
 from mqttpush.events import ObjectEvent
 from mqttpush.models import (
-    Command,
     Json,
     Message,
     ObjectEventType,

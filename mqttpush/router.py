@@ -10,7 +10,7 @@ Memory follows connections: a source nobody connected hears costs nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -68,6 +68,16 @@ class _LiveOwner:
         self.source_keys = set(source_keys)
 
 
+def _one_after_other(
+    first: Callable[[Any], None], then: Callable[[Any], None]
+) -> Callable[[Any], None]:
+    def both(change: Any) -> None:
+        first(change)
+        then(change)
+
+    return both
+
+
 class Router:
     """Applies what was committed: events to clients, changes to the index.
 
@@ -78,7 +88,7 @@ class Router:
     on_command_routed(command, taken): likewise. on_presence(owner, is_online): his first connection
     came, or his last one went. on_reached(message, owners): they took a message that is for phones
     only where nobody did. on_phones(change): phones have something to get, or keys changed.
-    now_ms: the wall clock.
+    now_ms: the wall clock. also: what else to call for a kind of change, after the router itself.
     """
 
     def __init__(
@@ -96,6 +106,7 @@ class Router:
         on_runs_queued: Callable[[RunsQueued], None],
         metrics: Metrics,
         now_ms: Callable[[], int],
+        also: Mapping[type, Callable[[Any], None]] | None = None,
     ) -> None:
         self._fan_out = fan_out
         self._close = close
@@ -115,13 +126,22 @@ class Router:
         # Only of credentials that end.
         self._expires_ms_by_handle: dict[Handle, int] = {}
         self._apply_by_type: dict[type, Callable[[Any], None]] = {
-            ObjectEvent: self._object_event,
-            MessageSent: self._message_sent,
-            CommandSent: self._command_sent,
+            **self._own_kinds(),
             RunsQueued: on_runs_queued,
             PhonesQueued: on_phones,
             PhonesRefused: on_phones,
             NetworkKeysChanged: on_phones,
+        }
+        for kind, apply in (also or {}).items():
+            own = self._apply_by_type.get(kind)
+            self._apply_by_type[kind] = _one_after_other(own, apply) if own else apply
+        metrics.live_subscriptions.read = lambda: sum(map(len, self._owners_by_source.values()))
+
+    def _own_kinds(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            ObjectEvent: self._object_event,
+            MessageSent: self._message_sent,
+            CommandSent: self._command_sent,
             ClientAttached: self._client_attached,
             SubscriptionAdded: self._subscription_added,
             SubscriptionRemoved: self._subscription_removed,
@@ -131,7 +151,6 @@ class Router:
             OwnerRemoved: self._owner_removed,
             AppRemoved: self._app_removed,
         }
-        metrics.live_subscriptions.read = lambda: sum(map(len, self._owners_by_source.values()))
 
     def apply(self, committed: Sequence[Committed]) -> None:
         """Take what one commit emitted. Called in commit order, in the event loop."""

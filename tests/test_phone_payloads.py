@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqttpush import phone_payloads
+from mqttpush.commands import Command, CommandState
 from mqttpush.errors import InvalidRequest
 from mqttpush.events import ObjectEvent
 from mqttpush.models import (
-    Command,
-    CommandState,
     Message,
     ObjectEventType,
     Owner,

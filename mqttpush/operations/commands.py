@@ -17,13 +17,12 @@ from typing import Any, Final
 
 from mqttpush import payloads
 from mqttpush.access import owns_scope, refusal
+from mqttpush.commands import Command, CommandState
 from mqttpush.errors import MqttPushError, NotFound
 from mqttpush.events import CommandSent, MessageSent
 from mqttpush.models import (
     NEVER_MS,
     Audience,
-    Command,
-    CommandState,
     Credentials,
     Json,
     Owner,

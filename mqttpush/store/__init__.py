@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from mqttpush.bodies import Body, Upload
+from mqttpush.commands import Command
 from mqttpush.events import Committed
 from mqttpush.kinvey import KinveySettings
 from mqttpush.models import (
     AclEntry,
     App,
     Audience,
-    Command,
     DeviceType,
     Filter,
     Group,
@@ -38,9 +38,9 @@ from mqttpush.models import (
     Thing,
     User,
 )
-from mqttpush.pushes import Attempt, Delivery, Expanded, PushJob, Queue, Trace
 from mqttpush.store.collections import EntityTable, LiveTable
 from mqttpush.store.network_keys import NetworkKeyTable
+from mqttpush.store.pushes import PushTable
 from mqttpush.store.server_code import ServerCodeTable
 
 Result = TypeVar("Result")
@@ -330,58 +330,6 @@ class MessageTable(Protocol):
     def outcomes(self, message_id: str) -> list[Outcome]: ...
     def delete_older(self, sent_ms: int, limit: int) -> int:
         """Delete at most `limit` sent before; returns how many."""
-
-
-class PushTable(Protocol):
-    """What is to be sent to phones, and what became of it."""
-
-    def insert(self, job: PushJob) -> int:
-        """Returns its key."""
-
-    def waiting_count(self, app_id: str, network: str) -> int:
-        """Jobs of the app that are not expanded to their end."""
-
-    def count(
-        self, audience: Audience, to_development: bool, to_production: bool
-    ) -> dict[str, int]:
-        """Installations of an audience that is enabled, by network."""
-
-    def lanes(self) -> list[tuple[str, str]]:
-        """(network, app ID) of all that have anything to send."""
-
-    def waiting_jobs(self, network: str, app_id: str, now_ms: int, limit: int) -> list[PushJob]:
-        """Jobs to be expanded, the longest ready first."""
-
-    def expand(self, job: PushJob, limit: int, now_ms: int) -> Expanded:
-        """Make the next `limit` owners (or installations) of the audience into deliveries."""
-
-    def ready(self, network: str, app_id: str, now_ms: int, limit: int) -> list[Delivery]:
-        """Open deliveries that may be tried now."""
-
-    def open_count(self, network: str, app_id: str, limit: int) -> int:
-        """Open deliveries, counted up to `limit`."""
-
-    def next_ms(self, network: str, app_id: str, now_ms: int) -> int | None:
-        """When the next delivery or job, not ready yet, will be."""
-
-    def record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
-        """Write what came of deliveries; those whose job is gone are passed over."""
-
-    def add_reached(self, message_id: str, owners: Iterable[Owner]) -> None:
-        """An unknown message is passed over."""
-
-    def waiting_of_message(self, message_id: str) -> dict[str, tuple[int, bool]]:
-        """By network: open deliveries, and is the whole audience known?"""
-
-    def of_message(self, message_id: str, after: str, limit: int) -> list[Trace]:
-        """Deliveries in order of `network/installation ID`, which `after` names too."""
-
-    def of_installation(self, app_id: str, installation_id: str, limit: int) -> list[Trace]:
-        """What was last sent to it, newest first."""
-
-    def queues(self) -> list[Queue]: ...
-    def delete_older(self, created_ms: int, limit: int) -> int:
-        """Delete about `limit` deliveries of jobs made before, and jobs without any."""
 
 
 class BodyTable(Protocol):

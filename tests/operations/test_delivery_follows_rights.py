@@ -7,7 +7,6 @@ source is written to, and who got the push is compared with who may read the sou
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqttpush import payloads
-from mqttpush.config import LimitSettings, SecuritySettings, StoreSettings
-from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
+from mqttpush.config import SecuritySettings, StoreSettings
+from mqttpush.credentials import Passwords
 from mqttpush.errors import DomainError
 from mqttpush.metrics import Metrics
 from mqttpush.models import (
@@ -32,16 +31,16 @@ from mqttpush.models import (
 )
 from mqttpush.operations import Operations
 from mqttpush.operations.acls import ResourceReference, SubjectReference
-from mqttpush.operations.context import ID, Context, Reference, ScopeReference
+from mqttpush.operations.context import ID, Reference, ScopeReference
 from mqttpush.operations.groups import GroupDraft
 from mqttpush.operations.installations import ConnectRequest, InstallationDraft
 from mqttpush.operations.ownership import ThingOwnerReference
 from mqttpush.operations.principals import ThingDraft, UserDraft
 from mqttpush.operations.subscriptions import SubscriptionReference
 from mqttpush.router import CloseReason, Router
-from mqttpush.sealing import Sealer
 from mqttpush.store.blobs import open_blobs
 from mqttpush.store.sqlite import open_sqlite
+from tests.support.contexts import make_context
 
 USERS = 3
 ACTORS = USERS + 1  # the last one is a thing
@@ -300,18 +299,7 @@ async def open_world() -> AsyncIterator[World]:
         opening = open_sqlite(store_settings, metrics=metrics, on_commit=router.apply)
         store = await stack.enter_async_context(opening)
         blobs = stack.enter_context(open_blobs(None))
-        source = random.Random(1)
-        context = Context(
-            store=store,
-            blobs=blobs,
-            now_ms=lambda: 1,
-            secrets=SecretMaker(source=source, server_key=b"key"),
-            passwords=passwords,
-            failures=FailureCounter(limit=5, clock=lambda: 0.0),
-            limits=LimitSettings(),
-            endpoint_ttl_s=0,
-            sealer=Sealer(master_key=bytes(32), random_bytes=source.randbytes),
-        )
+        context = make_context(store, blobs, passwords, now_ms=lambda: 1)
         operations = Operations.over(context)
         app = (await operations.apps.create("test")).app
         token = await operations.apps.issue_admin_token(app.app_id, lifetime_s=3600)

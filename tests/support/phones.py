@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mqttpush.config import DeliverySettings, LimitSettings, SecuritySettings
-from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
+from mqttpush.config import DeliverySettings, SecuritySettings
+from mqttpush.credentials import Passwords
 from mqttpush.delivery.senders import Senders
 from mqttpush.events import Committed, MessageSent, PhoneChange
 from mqttpush.metrics import Metrics
@@ -32,10 +32,10 @@ from mqttpush.networks import Ending, Keys, Network, Push, Sent
 from mqttpush.operations import Operations, phones
 from mqttpush.operations.context import Context
 from mqttpush.pushes import Trace
-from mqttpush.sealing import Sealer
 from mqttpush.store import Transaction
 from mqttpush.store.blobs import open_blobs
 from tests.support import nouns
+from tests.support.contexts import make_context
 from tests.support.stores import MEMORY_DSN, opened
 
 TAKEN = Sent(Ending.DELIVERED, "200")
@@ -250,40 +250,30 @@ async def phones_on(
 
     passwords = Passwords(SecuritySettings(argon2_time_cost=1, argon2_memory_kib=1024))
     async with opened(dsn, on_commit=on_commit) as store:
-        with open_blobs(None) as blobs:
-            context = Context(
-                store=store.store,
-                blobs=blobs,
-                now_ms=clock.now_ms,
-                secrets=SecretMaker(source=random.Random(1), server_key=b"key"),
-                passwords=passwords,
-                failures=FailureCounter(limit=5, clock=clock.time),
-                limits=LimitSettings(),
-                endpoint_ttl_s=0,
-                sealer=Sealer(master_key=bytes(32), random_bytes=random.Random(1).randbytes),
-                delivery=delivery,
+        with open_blobs(None) as blobs:  # no test of phones has a body
+            context = make_context(
+                store.store, blobs, passwords, now_ms=clock.now_ms, delivery=delivery
             )
-            operations = Operations.over(context)
-            senders = Senders(
-                networks={"fcm": network},
-                jobs=operations.deliveries,
-                keyring=keyring,
-                settings=delivery,
-                clock=clock,
-                now_ms=clock.now_ms,
-                random=random.Random(1),
-                metrics=store.metrics,
-            )
-            made = Phones(context, operations, network, keyring, clock, store.metrics, senders)
-            if is_new:
-                for app_id in app_ids:
-                    await made.app(app_id)
-            cast.append(made)
-            running = asyncio.create_task(senders.run())
-            try:
-                yield made
-            finally:
-                running.cancel()
-                with suppress(asyncio.CancelledError):
-                    await running
-                passwords.close()
+        operations = Operations.over(context)
+        senders = Senders(
+            networks={"fcm": network},
+            jobs=operations.deliveries,
+            keyring=keyring,
+            settings=delivery,
+            clock=clock,
+            now_ms=clock.now_ms,
+            random=random.Random(1),
+            metrics=store.metrics,
+        )
+        made = Phones(context, operations, network, keyring, clock, store.metrics, senders)
+        for app_id in app_ids if is_new else ():
+            await made.app(app_id)
+        cast.append(made)
+        running = asyncio.create_task(senders.run())
+        try:
+            yield made
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            passwords.close()

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from mqttpush.models import CommandState, DeviceType, ObjectEventType, ScopeType
+from mqttpush.commands import CommandState
+from mqttpush.models import DeviceType, ObjectEventType, ScopeType
 
 _CLOSED: Final = with_config(ConfigDict(extra="forbid"))
 _OPEN: Final = with_config(ConfigDict(extra="allow"))  # the app's own fields stand beside

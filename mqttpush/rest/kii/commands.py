@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mqttpush.commands import Command
 from mqttpush.errors import InvalidRequest
-from mqttpush.models import NEVER_MS, Command, Json
+from mqttpush.models import NEVER_MS, Json
 from mqttpush.operations.commands import CommandDraft, Commands
 from mqttpush.operations.context import Reference
 from mqttpush.rest.kii import answers

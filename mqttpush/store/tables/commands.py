@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import orjson
 
-from mqttpush.models import NEVER_MS, Command, CommandState, Json, Owner
+from mqttpush.commands import Command, CommandState
+from mqttpush.models import NEVER_MS, Json, Owner
 from mqttpush.store.tables import Table
 
 
