@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from mqttpush.config import NetworkSettings
 from mqttpush.errors import DeliveryError, InvalidRequest
+from mqttpush.networks.kept import SharedWork
 
 # Resolves a host name to all its addresses.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -146,6 +147,7 @@ class Addresses:
         self._timeout_s = timeout_s
         self._clock = clock
         self._cached: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
+        self._under_way: dict[str, SharedWork[str]] = {}
 
     async def find(self, host: str) -> str:
         """One address of the host, all of which are public, at most a minute old.
@@ -155,6 +157,14 @@ class Addresses:
         cached = self._cached.get(host)
         if cached is not None and self._clock() < cached[0]:
             return cached[1][0]
+        work = self._under_way.setdefault(host, SharedWork())
+        try:
+            return await work.run(lambda: self._look_up(host))
+        finally:
+            if not work.is_under_way:
+                self._under_way.pop(host, None)
+
+    async def _look_up(self, host: str) -> str:
         try:
             async with asyncio.timeout(self._timeout_s):
                 addresses = list(dict.fromkeys(await self._resolve(host, 443)))

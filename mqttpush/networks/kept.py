@@ -66,6 +66,11 @@ class SharedWork(Generic[Made]):
     def __init__(self) -> None:
         self._under_way: asyncio.Future[Made] | None = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Is somebody making it?"""
+        return self._under_way is not None
+
     async def run(self, make: Callable[[], Awaitable[Made]]) -> Made:
         """The result of `make`, or of the call of somebody else that is under way."""
         while self._under_way is not None:

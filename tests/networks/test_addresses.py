@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mqttpush.config import NetworkSettings
 from mqttpush.errors import InvalidRequest
@@ -202,6 +206,7 @@ class Resolver:
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         self.asked_count += 1
+        await asyncio.sleep(0)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
@@ -242,6 +247,32 @@ async def test_an_address_that_does_not_answer_is_tried_last() -> None:
     found.set_aside("push.example.com", "8.8.8.8")
     assert await found.find("push.example.com") == "2a00:1450:4001::1"
     assert connect_to("h.example", "2a00::1") == "h.example:443:[2a00::1]:443"
+
+
+@in_loop
+async def test_a_name_many_want_at_once_is_asked_once() -> None:
+    resolver = Resolver(["8.8.8.8"])
+    found = addresses(resolver, Clock())
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(found.find("push.example.com"))
+    assert resolver.asked_count == 1
+
+
+@given(
+    st.text(max_size=60) | st.from_regex(r"https://[a-z0-9.:@/\\?#\[\]%-]{1,40}", fullmatch=True)
+)
+def test_what_is_let_through_is_read_alike_by_everybody(url: str) -> None:
+    try:
+        endpoint = ANY_HOST.parse(url)
+    except InvalidRequest:
+        return
+    parts = urlsplit(url)
+    assert (parts.scheme, parts.hostname) == ("https", endpoint.host)
+    assert parts.port in (None, 443)
+    assert parts.username is parts.password is None
+    assert url.isascii()
+    assert url.isprintable()
 
 
 @in_loop
