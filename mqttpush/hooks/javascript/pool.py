@@ -79,8 +79,8 @@ class Pool:
         return worker
 
     async def _end(self, worker: Worker) -> None:
+        await worker.kill()  # cancelled here, it is still one for `close` to end
         self._all.discard(worker)
-        await worker.kill()
 
     async def _turn(self, app_id: str) -> None:
         waiting = self._waiting.setdefault(app_id, deque())

@@ -113,7 +113,8 @@ class JavaScriptRunner:
 
     async def close(self) -> None:
         for task in tuple(self._runs):
-            task.cancel()
+            if not task.cancelling():  # else it is ending its worker
+                task.cancel()
         await asyncio.gather(*self._runs, return_exceptions=True)
         await self._pool.close()
 
