@@ -199,6 +199,19 @@ class Metrics(Collector):
         self.live_subscriptions = Gauge(
             "mqttpush_live_subscriptions", "subscriptions of connected clients in the index"
         )
+        # Live Service
+        self.live_clients = Gauge(
+            "mqttpush_live_clients", "connected clients of the Live Service, on all transports"
+        )
+        self.live_frames = Counter(
+            "mqttpush_live_frames", "entities handed to clients of the Live Service"
+        )
+        self.live_frames_dropped = Counter(
+            "mqttpush_live_frames_dropped", "of those, dropped because the client reads too slowly"
+        )
+        self.live_queued_bytes = Gauge(
+            "mqttpush_live_queued_bytes", "bytes waiting for clients of the Live Service"
+        )
         self.routing_failures = Counter(
             "mqttpush_routing_failures",
             "committed batches whose routing failed (a bug: see the log)",

@@ -24,6 +24,7 @@ from mqttpush.data_folder import data_folder, encryption_key, only_server, ready
 from mqttpush.delivery.senders import Senders
 from mqttpush.demo import make_demo
 from mqttpush.errors import ConfigError, MqttPushError
+from mqttpush.live import LiveIndex
 from mqttpush.logs import setup_logging
 from mqttpush.metrics import Metrics
 from mqttpush.models import PrincipalKind
@@ -203,6 +204,12 @@ class Server:
         self.listeners = Listeners(
             settings=settings.mqtt, broker=self.broker, data_folder=data_folder(settings)
         )
+        self.live = LiveIndex(
+            fan_out=lambda handles, payload: self.broker.fan_out(handles, payload),
+            is_connected=lambda handle: self.router.owner_of(handle) is not None,
+            metrics=metrics,
+            now_ms=now_ms,
+        )
         self.router = Router(
             fan_out=lambda handles, payload, key: self.broker.fan_out(
                 handles, payload, conflation_key=key
@@ -218,6 +225,7 @@ class Server:
             on_runs_queued=lambda _: self.running.runs.wake(),
             metrics=metrics,
             now_ms=now_ms,
+            also=self.live.handlers,
         )
         self.router_apply: OnCommit = self.router.apply
 
@@ -246,7 +254,7 @@ class Server:
         self.application = Application(
             routes=[
                 *kii_routes(operations, self._mqtt_address, running.runs),
-                *kinvey_routes(operations, running.business_logic),
+                *kinvey_routes(operations, running.business_logic, self.live, self._mqtt_address),
             ],
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
             settings=self._settings.http,
@@ -293,6 +301,7 @@ class Server:
     async def stop(self) -> None:
         """Stop accepting, end requests, tell MQTT clients: all within `shutdown.timeout_s`."""
         timeout_s = self._settings.shutdown.timeout_s
+        self.live.close()
         if self._http is not None:
             await self._http.stop()
         await self.listeners.drain(timeout_s / 2)
@@ -311,6 +320,7 @@ class Server:
         while True:
             await asyncio.sleep(EXPIRY_CHECK_S)
             self.router.close_expired()
+            self.live.close_expired()
 
     def addresses(self) -> dict[str, object]:
         """`http` as a URL, `mqtt_tcp` and its like as host:port, of the open listeners."""
@@ -347,6 +357,7 @@ class Server:
 
     def _on_closed(self, handle: Handle) -> None:
         self.router.detach(handle)
+        self.live.detach(handle)
 
     def _on_request(self, handle: Handle, mqtt_topic: str, payload: bytes) -> None:
         connection = handle.connection

@@ -23,6 +23,7 @@ from mqttpush.operations.environments import Environments
 from mqttpush.operations.filters import Filters
 from mqttpush.operations.groups import Groups
 from mqttpush.operations.installations import Installations
+from mqttpush.operations.live import Live
 from mqttpush.operations.messages import Messages
 from mqttpush.operations.networks import Networks
 from mqttpush.operations.onboarding import Onboarding
@@ -59,6 +60,7 @@ class Operations:
     acls: Acls
     environments: Environments
     entities: Entities
+    live: Live
     accounts: Accounts
     devices: Devices
     broadcasts: Broadcasts
@@ -89,6 +91,7 @@ class Operations:
             acls=Acls(context),
             environments=Environments(context),
             entities=Entities(context),
+            live=Live(context),
             accounts=Accounts(context, principals),
             devices=Devices(context),
             broadcasts=Broadcasts(context),

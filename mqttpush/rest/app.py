@@ -23,7 +23,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from mqttpush.config import HttpSettings
@@ -158,6 +158,8 @@ class Application:
         if response.file is not None:
             response.file.close()
             raise _ONLY_HTTP
+        if response.stream is not None:
+            raise _ONLY_HTTP
         return response
 
     def _edge_of(self, path: str) -> Edge:
@@ -285,6 +287,9 @@ def _to_http(response: ApiResponse) -> Response:
     if response.file is not None:
         own = {"content-type": response.content_type, "x-http-status-code": str(response.status)}
         return FileAnswer(response.file, {**_COMMON_HEADERS, **own, **headers})
+    if response.stream is not None:
+        shown = {**_COMMON_HEADERS, **headers, "content-type": response.content_type}
+        return StreamingResponse(response.stream, response.status, shown)
     raw_headers = [
         *_common_headers(headers),
         (b"x-http-status-code", b"%d" % response.status),

@@ -87,13 +87,17 @@ class ApiRequest:
 
 @dataclass(slots=True)
 class ApiResponse:
-    """One answer. `body` None: no body at all. file: its bytes are the body; closed when sent."""
+    """One answer. `body` None: no body at all. file: its bytes are the body; closed when sent.
+
+    stream: the body as it comes, to its end or until the client is gone.
+    """
 
     status: int
     body: object = None
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     file: BinaryIO | None = None
+    stream: AsyncIterator[bytes] | None = None
 
 
 def parse(model: type[Model], value: object) -> Model:

@@ -30,12 +30,13 @@ class ObjectRule(NamedTuple):
 class LiveClient(NamedTuple):
     """An installation registered for the Live Service, and what it follows.
 
-    expires_ms: when its session ends.
+    token_hash: of its session. expires_ms: when that ends.
     """
 
     installation_id: str
     owner: Owner
     device_id: str
+    token_hash: bytes
     expires_ms: int
     source_keys: tuple[int, ...]
 
@@ -74,7 +75,7 @@ class LiveTable(Protocol):
         installation_id: str,
         owner: Owner,
         device_id: str,
-        token_hash: bytes | None,
+        token_hash: bytes,
         now_ms: int,
     ) -> None: ...
 

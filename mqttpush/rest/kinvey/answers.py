@@ -136,6 +136,68 @@ class KinveyEntities(TypedDict):
 
 
 @_CLOSED
+class LiveDevice(TypedDict):
+    """Names a client of the Live Service: a text of its own that stays the same."""
+
+    deviceId: str
+
+
+@_CLOSED
+class LivePorts(TypedDict):
+    """Ports of the MQTT server; 0 for a listener that is off."""
+
+    tcp: int
+    tls: int
+    ws: int
+    wss: int
+
+
+@_CLOSED
+class LiveEndpoint(TypedDict):
+    """How this client listens by MQTT: connect with the topic as client ID, subscribe to it."""
+
+    host: str
+    ports: LivePorts
+    topic: str
+    username: str
+    password: str
+
+
+@_CLOSED
+class LiveRegistration(TypedDict):
+    """How to listen. All but `mqtt` is the configuration of shipped clients' transport."""
+
+    subscribeKey: str
+    publishKey: str
+    userChannelGroup: str
+    origin: str
+    ssl: bool
+    mqtt: LiveEndpoint
+
+
+@_CLOSED
+class Nothing(TypedDict):
+    """`{}`: it is done."""
+
+
+@_OPEN
+class PubNubMessages(TypedDict):
+    """`m`: messages, each with its channel `c` and its entity `d`; `t.t`: what to ask for next."""
+
+    t: dict[str, Any]
+    m: list[dict[str, Any]]
+
+
+@_CLOSED
+class PubNubDone(TypedDict):
+    """It is done."""
+
+    status: int
+    message: str
+    service: str
+
+
+@_CLOSED
 class UsernameExists(TypedDict):
     """Is it taken?"""
 

@@ -50,6 +50,13 @@ _PARAMETERS: Final = {
     "limit": _parameter("query", "limit", "At most so many", pattern="^[0-9]{1,9}$"),
     "skip": _parameter("query", "skip", "Leave out so many first", pattern="^[0-9]{1,9}$"),
     "fields": _parameter("query", "fields", "Only these fields, with commas between them"),
+    "deviceId": _parameter("query", "deviceId", "The client, as it registered"),
+    "authtoken": _parameter("query", "authtoken", "Token of the session, instead of a header"),
+    "auth": _parameter("query", "auth", "Token of the session"),
+    "uuid": _parameter("query", "uuid", "The client, as it registered (`deviceId`)"),
+    "tt": _parameter("query", "tt", "Timetoken of the last answer, 0 at first"),
+    "channel-group": _parameter("query", "channel-group", "Has no meaning here"),
+    "channels": _parameter("path", "channels", "Has no meaning here"),
     "hard": _parameter("query", "hard", "Delete for good", enum=["true", "false"]),
     "soft": _parameter("query", "soft", "Suspend (API versions 0 and 1)", enum=["true", "false"]),
 }

@@ -18,7 +18,9 @@ from mqttpush.rest.kinvey.wire import refuse_other_origins, version_of
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Edge
 
-FOLDERS: Final = frozenset({"appdata", "user", "push", "rpc", "group", "blob", "stream"})
+FOLDERS: Final = frozenset(
+    {"appdata", "user", "push", "rpc", "group", "blob", "stream", "realtime", "v2", "time"}
+)
 REQUEST_HEADERS: Final = (
     "authorization, content-type, accept, x-kinvey-api-version, x-kinvey-client-app-version,"
     " x-kinvey-custom-request-properties, x-kinvey-skip-business-logic, x-kinvey-responsewrapper,"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -14,21 +14,29 @@ from mqttpush.rest.kinvey.endpoints import EndpointRoutes
 from mqttpush.rest.kinvey.handshake import HandshakeRoutes
 from mqttpush.rest.kinvey.pipeline import Pipeline
 from mqttpush.rest.kinvey.push import PushRoutes
+from mqttpush.rest.kinvey.realtime import MqttAddress, RealtimeRoutes, Streams
 from mqttpush.rest.kinvey.rpc import RpcRoutes
 from mqttpush.rest.kinvey.users import UserRoutes
 from mqttpush.rest.kinvey.wire import Gate
 from mqttpush.rest.routing import Route
 
 
-def kinvey_routes(operations: Operations, business_logic: BusinessLogic) -> Iterator[Route]:
-    """Every route under /appdata, /user, /push and /rpc, each with its section in documents."""
+def kinvey_routes(
+    operations: Operations,
+    business_logic: BusinessLogic,
+    streams: Streams,
+    mqtt_address: Callable[[], MqttAddress],
+) -> Iterator[Route]:
+    """Every route of this dialect, each with its section in documents."""
     gate, pipeline = Gate(operations.environments), Pipeline(business_logic)
     users = UserRoutes(gate, pipeline, operations.accounts)
     entities = AppdataRoutes(gate, pipeline, operations.entities, users)
+    realtime = RealtimeRoutes(gate, operations.live, streams, mqtt_address)
     sections = {
         "Kinvey: handshake": HandshakeRoutes(gate, operations.environments).table(),
         "Kinvey: users": chain(users.table(), RpcRoutes(users).table()),
         "Kinvey: collections": entities.table(),
+        "Kinvey: Live Service": realtime.table(),
         "Kinvey: push": PushRoutes(gate, operations.devices, operations.broadcasts).table(),
         "Kinvey: endpoints": EndpointRoutes(gate, business_logic).table(),
     }

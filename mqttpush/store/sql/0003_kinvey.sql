@@ -13,14 +13,13 @@ CREATE TABLE kinvey_settings (
 ALTER TABLE sources ADD COLUMN permission TEXT NOT NULL DEFAULT '';
 ALTER TABLE sources ADD COLUMN is_live INTEGER NOT NULL DEFAULT 0;
 
--- Installations registered for the Live Service. token_hash: of the session; NULL for a user who showed
--- his password.
+-- Installations registered for the Live Service. token_hash: of the session.
 CREATE TABLE live_clients (
     installation_id  TEXT PRIMARY KEY REFERENCES installations ON DELETE CASCADE,
     app_id           TEXT NOT NULL,
     subject          TEXT NOT NULL,
     device_id        TEXT NOT NULL,
-    token_hash       BLOB,
+    token_hash       BLOB NOT NULL,
     created_ms       INTEGER NOT NULL,
     UNIQUE (app_id, subject, device_id)
 ) STRICT, WITHOUT ROWID;

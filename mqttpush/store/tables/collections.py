@@ -106,7 +106,7 @@ class SqliteLive(Table):
         installation_id: str,
         owner: Owner,
         device_id: str,
-        token_hash: bytes | None,
+        token_hash: bytes,
         now_ms: int,
     ) -> None:
         self._execute(
@@ -115,17 +115,16 @@ class SqliteLive(Table):
         )
 
     _CLIENT = (
-        "SELECT c.installation_id, c.app_id, c.subject, c.device_id,"
-        " coalesce(t.expires_ms, 9223372036854775807),"
+        "SELECT c.installation_id, c.app_id, c.subject, c.device_id, c.token_hash,"
+        " t.expires_ms,"
         " (SELECT json_group_array(source_key) FROM live_subscriptions s"
         "  WHERE s.installation_id = c.installation_id)"
-        " FROM live_clients c LEFT JOIN access_tokens t USING (token_hash)"
-        " WHERE (c.token_hash IS NULL OR t.token_hash IS NOT NULL)"
+        " FROM live_clients c JOIN access_tokens t USING (token_hash) WHERE"
     )
 
     def find(self, owner: Owner, device_id: str) -> LiveClient | None:
         row = self._execute(
-            f"{self._CLIENT} AND c.app_id = ? AND c.subject = ? AND c.device_id = ?",
+            f"{self._CLIENT} c.app_id = ? AND c.subject = ? AND c.device_id = ?",
             (*owner, device_id),
         ).fetchone()
         return _client(row) if row else None
@@ -139,9 +138,7 @@ class SqliteLive(Table):
         return Owner(app_id, row[0]) if row else None
 
     def by_installation(self, installation_id: str) -> LiveClient | None:
-        row = self._execute(
-            f"{self._CLIENT} AND c.installation_id = ?", (installation_id,)
-        ).fetchone()
+        row = self._execute(f"{self._CLIENT} c.installation_id = ?", (installation_id,)).fetchone()
         return _client(row) if row else None
 
     def ids_of(self, owner: Owner) -> list[str]:
@@ -155,7 +152,7 @@ class SqliteLive(Table):
     def ended(self, owner: Owner) -> list[str]:
         rows = self._execute(
             "SELECT installation_id FROM live_clients c WHERE app_id = ? AND subject = ?"
-            " AND token_hash IS NOT NULL AND NOT EXISTS"
+            " AND NOT EXISTS"
             " (SELECT 1 FROM access_tokens t WHERE t.token_hash = c.token_hash)",
             tuple(owner),
         )
@@ -177,8 +174,8 @@ class SqliteLive(Table):
         return cursor.rowcount > 0
 
 
-def _client(row: tuple[str, str, str, str, int, str]) -> LiveClient:
-    return LiveClient(row[0], Owner(row[1], row[2]), row[3], row[4], tuple(json.loads(row[5])))
+def _client(row: tuple[str, str, str, str, bytes, int, str]) -> LiveClient:
+    return LiveClient(row[0], Owner(row[1], row[2]), *row[3:6], tuple(json.loads(row[6])))
 
 
 def _resource_prefix(bucket: Source) -> str:
