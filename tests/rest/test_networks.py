@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mqttpush.networks import Network
 from mqttpush.provider_simulator import Providers
-from tests.networks.support import TOPIC, certificate_fields, fields_from, settings_for
+from tests.networks.support import TOPIC, certificate_fields, fields_from
 from tests.rest.support import assert_refused
-from tests.support.providers import RunningProviders, running_providers
+from tests.support.providers import RunningProviders, running_providers, server_settings
 from tests.support.rest import Api
 from tests.support.server import Server
 
@@ -52,12 +52,7 @@ def given(providers: Providers) -> dict[str, Fields]:
 @pytest.fixture(scope="module")
 def simulated(providers: Providers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose networks are the simulator's."""
-    settings = settings_for(providers).model_dump(exclude_defaults=True)
-    environ = {
-        f"NETWORKS__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in settings.items()
-    }
-    server = Server(tmp_path_factory.mktemp("networks"), environ)
+    server = Server(tmp_path_factory.mktemp("networks"), server_settings(providers))
     yield server
     server.stop()
 

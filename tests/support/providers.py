@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mqttpush.provider_simulator import Providers, open_providers
+from mqttpush.provider_simulator.kit import settings_for
 
 LIMIT_S = 30.0
 
@@ -52,3 +54,11 @@ def running_providers(*, clock: Callable[[], float] = time.time) -> Iterator[Run
     finally:
         end.set()
         thread.join(LIMIT_S)
+
+
+def server_settings(providers: Providers) -> dict[str, str]:
+    """Settings of a `Server` whose push networks are these."""
+    return {
+        name.replace(".", "__").upper(): value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings_for(providers).items()
+    }
