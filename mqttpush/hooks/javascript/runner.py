@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 from collections import deque
@@ -18,7 +19,6 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import orjson
-import structlog
 
 from mqttpush.config import HookSettings
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, HostRefused, Result
@@ -42,7 +42,7 @@ LAST_CALLS_S = 5.0
 MAX_DEPTH = 64
 NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 
-logger = structlog.stdlib.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class _Failure(NamedTuple):
@@ -163,7 +163,7 @@ class _Run:
             self._stop_asking()
             raise
         except Exception:
-            logger.exception("hooks.run_failed", request_id=self._call.request_id)
+            _log.exception("a script's run failed in the server: %s", self._call.request_id)
             self._fail(HookFailed(FailureKind.INTERNAL, "the runner failed"))
         finally:
             worker, self._worker = self._worker, None
@@ -308,7 +308,7 @@ class _Run:
         except HostRefused as refused:
             return [_refusal(refused.error, refused.description, refused.debug), None]
         except Exception:
-            logger.exception("hooks.call_failed", request_id=self._call.request_id, module=module)
+            _log.exception("a script's call of %s failed in the server", module)
             return [_refusal("KinveyInternalErrorRetry", "the server failed"), None]
 
     async def _finish_asking(self) -> None:
