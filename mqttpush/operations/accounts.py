@@ -25,7 +25,9 @@ from mqttpush.models import (
 )
 from mqttpush.operations.context import ID, Context, Reference
 from mqttpush.operations.devices import DeviceDraft, devices_of, replace_devices
+from mqttpush.operations.live_sessions import end_dead_sessions
 from mqttpush.operations.principals import Principals
+from mqttpush.operations.triggers import react_to_user
 from mqttpush.store import Transaction
 from mqttpush.store.queries import And, EntityQuery, Test
 
@@ -99,6 +101,7 @@ class Accounts:
                 is_public=True,
             )
             tx.users.insert(user)
+            react_to_user(context, tx, Owner(user.app_id, user.subject), "USER_CREATED")
             if draft.devices is not None:
                 replace_devices(context, tx, user, draft.devices, None)
             who = Principal(user.app_id, PrincipalKind.USER, user.user_id)
@@ -123,9 +126,10 @@ class Accounts:
         token = credentials.token
 
         def unit(tx: Transaction) -> None:
-            self._context.authenticate(tx, credentials)
+            principal = self._context.authenticate(tx, credentials)
             if token is not None:
                 tx.tokens.delete(secret_hash(token))
+                end_dead_sessions(tx, principal.owner)
 
         await self._context.store.write(unit)
 
@@ -204,6 +208,7 @@ class Accounts:
                 modified_ms=now_ms,
             )
             tx.users.update(changed)
+            react_to_user(context, tx, Owner(user.app_id, user.subject), "USER_UPDATED")
             if draft.devices is not None:
                 replace_devices(context, tx, changed, draft.devices, draft.seen_ms)
             if password_hash is not None:
@@ -211,6 +216,7 @@ class Accounts:
                 if credentials.token is not None and not principal.is_admin:
                     kept = secret_hash(credentials.token)
                     tx.tokens.insert(kept, principal, now_ms, NEVER_MS)
+                end_dead_sessions(tx, Owner(user.app_id, user.subject))
             return _account(tx, principal, changed)
 
         return await context.store.write(unit)
@@ -229,6 +235,7 @@ class Accounts:
             tx.users.update(replace(user, is_disabled=True, modified_ms=now_ms))
             owner = Owner(user.app_id, user.subject)
             tx.tokens.delete_of(owner)
+            end_dead_sessions(tx, owner)
             tx.emit(OwnerRemoved(owner))
 
         await self._context.store.write(unit)

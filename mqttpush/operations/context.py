@@ -46,7 +46,9 @@ class Context:
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""
         service_secret = self.secrets.service_secret
-        return checks.authenticate(tx, credentials, self.now_ms(), service_secret)
+        principal = checks.authenticate(tx, credentials, self.now_ms(), service_secret)
+        tx.depth = principal.depth
+        return principal
 
 
 ME = "me"

@@ -15,6 +15,7 @@ from mqttpush.events import InstallationRemoved
 from mqttpush.kinvey import KinveySettings
 from mqttpush.models import Credentials, DeviceType, Installation, Owner, Principal, User
 from mqttpush.operations.context import Context
+from mqttpush.operations.triggers import react_to_installation
 from mqttpush.store import Transaction
 
 PLATFORMS: Final = {"android": DeviceType.ANDROID, "ios": DeviceType.IOS}
@@ -80,6 +81,7 @@ class Devices:
             for installation in devices_of(tx, Owner(user.app_id, user.subject)):
                 if _is_of(installation, draft):
                     _remove(tx, installation)
+                    react_to_installation(self._context, tx, installation, "INSTALLATION_DELETED")
                     tx.users.update(replace(user, modified_ms=self._context.now_ms()))
 
         await self._context.store.write(unit)
@@ -121,6 +123,7 @@ def put_device(
     )
     if kept is None:
         tx.installations.insert(installation)
+        react_to_installation(context, tx, installation, "INSTALLATION_CREATED")
     else:
         if kept.owner != owner:
             tx.emit(InstallationRemoved(kept.owner, kept.installation_id))

@@ -11,6 +11,7 @@ from mqttpush.events import SourceRemoved
 from mqttpush.models import Credentials, Group, Principal, PrincipalKind, Scope, ScopeType
 from mqttpush.operations.context import Context, Reference, resolve_user
 from mqttpush.operations.hearing import rehear_owners
+from mqttpush.operations.triggers import react_to_group
 from mqttpush.store import Transaction
 
 
@@ -52,6 +53,7 @@ class Groups:
             group_id = draft.group_id or context.secrets.group_id()
             group = Group(principal.app_id, group_id, draft.name, owner_id, now_ms, now_ms)
             tx.groups.insert(group)
+            react_to_group(context, tx, group, "GROUP_CREATED")
             tx.groups.add_member(group.app_id, group_id, owner_id)
             not_found = []
             for user_id in draft.members:
@@ -128,6 +130,7 @@ class Groups:
                 raise InvalidRequest("the owner cannot leave the group", field="userID")
             if not tx.groups.remove_member(group.app_id, group_id, member.id):
                 raise NotFound("member", member.id, app_id=group.app_id)
+            react_to_group(self._context, tx, group, "GROUP_MEMBERS_REMOVED", [member.id])
             rehear_owners(tx, group.app_id, [member.subject])
 
         await self._context.store.write(unit)
@@ -161,6 +164,7 @@ class Groups:
         def unit(tx: Transaction) -> None:
             _, group = self._enter(tx, credentials, group_id, must_rule=True)
             delete_group(tx, group)
+            react_to_group(self._context, tx, group, "GROUP_DELETED")
 
         await self._context.store.write(unit)
 
@@ -187,6 +191,7 @@ class Groups:
         if len(members) >= self._context.limits.max_group_members:
             raise LimitReached("limits.max_group_members")
         tx.groups.add_member(group.app_id, group.group_id, user_id)
+        react_to_group(self._context, tx, group, "GROUP_MEMBERS_ADDED", [user_id])
         rehear_owners(tx, group.app_id, [f"user:{user_id}"])
 
 

@@ -27,6 +27,8 @@ from mqttpush.models import (
 from mqttpush.networks import Network
 from mqttpush.networks.tokens import check_token
 from mqttpush.operations.context import Context, Reference, resolve_owner
+from mqttpush.operations.live_sessions import MARK, attach_connection
+from mqttpush.operations.triggers import react_to_installation
 from mqttpush.store import ConnectRow, Transaction
 
 _MQTT: Final = DeviceType.MQTT
@@ -138,6 +140,7 @@ class Installations:
         def unit(tx: Transaction) -> None:
             installation = self._visible(tx, credentials, reference)
             tx.installations.delete(installation.installation_id)
+            react_to_installation(self._context, tx, installation, "INSTALLATION_DELETED")
             tx.emit(InstallationRemoved(installation.owner, installation.installation_id))
 
         await self._context.store.write(unit)
@@ -226,6 +229,8 @@ class Installations:
                     sources[installation.owner],
                 )
                 tx.emit(attached)
+                if installation.registration_id.startswith(MARK):
+                    attach_connection(tx, request.handle, installation.installation_id)
             return answers
 
         return await self._context.store.write(unit)
@@ -385,6 +390,7 @@ class Installations:
             updated_ms=now_ms,
         )
         tx.installations.insert(installation)
+        react_to_installation(self._context, tx, installation, "INSTALLATION_CREATED")
         return installation
 
     def _update(

@@ -21,6 +21,7 @@ from mqttpush.operations.context import (
 from mqttpush.operations.hearing import rehear_owners
 from mqttpush.operations.installations import EndpointView, Installations
 from mqttpush.operations.ownership import ThingOwnerReference
+from mqttpush.operations.triggers import react_to_user
 from mqttpush.store import Transaction
 
 
@@ -133,6 +134,7 @@ class Onboarding:
             fields=draft.fields,
         )
         tx.things.insert(thing)
+        react_to_user(self._context, tx, Owner(app_id, thing.subject), "THING_CREATED")
         return thing
 
 

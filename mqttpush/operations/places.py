@@ -94,7 +94,7 @@ class Place:
         self.tx.emit(event)
         enqueue_event(self.context, self.tx, event)
         if bucket.has_triggers:
-            react_to_object(self.context, self.tx, self.principal, event)
+            react_to_object(self.context, self.tx, event)
         if bucket.is_live and is_published and item is not None and event_type in _PUBLISHED:
             publish(self.tx, bucket, item)
 

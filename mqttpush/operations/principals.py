@@ -31,6 +31,8 @@ from mqttpush.operations.context import (
     resolve_user,
 )
 from mqttpush.operations.groups import delete_group
+from mqttpush.operations.live_sessions import end_dead_sessions
+from mqttpush.operations.triggers import react_to_user
 from mqttpush.store import Transaction
 
 
@@ -93,6 +95,7 @@ class Principals:
         def unit(tx: Transaction) -> None:
             context.authenticate(tx, credentials)
             tx.users.insert(user)
+            react_to_user(context, tx, Owner(user.app_id, user.subject), "USER_CREATED")
             if token is not None:
                 self._insert_token(tx, token, Owner(user.app_id, user.subject))
 
@@ -119,6 +122,7 @@ class Principals:
         def unit(tx: Transaction) -> None:
             context.authenticate(tx, credentials)
             tx.things.insert(thing)
+            react_to_user(context, tx, Owner(thing.app_id, thing.subject), "THING_CREATED")
             if token is not None:
                 self._insert_token(tx, token, Owner(thing.app_id, thing.subject))
 
@@ -213,6 +217,7 @@ class Principals:
                 fields={**user.fields, **(changes.fields or {})},
             )
             tx.users.update(changed)
+            react_to_user(self._context, tx, Owner(user.app_id, user.subject), "USER_UPDATED")
             return changed
 
         return await self._context.store.write(unit)
@@ -231,10 +236,13 @@ class Principals:
                 raise InvalidGrant("the old password is not right")
             now = self._own_user(tx, credentials, reference, "change the password")
             tx.users.update(replace(now, password_hash=new_hash))
+            owner = Owner(now.app_id, now.subject)
+            react_to_user(self._context, tx, owner, "USER_PASSWORD_CHANGED")
             tx.tokens.delete_of(Owner(now.app_id, now.subject))
             if not principal.is_admin and credentials.token is not None:
                 token_hash = secret_hash(credentials.token)
                 tx.tokens.insert(token_hash, principal, self._context.now_ms(), NEVER_MS)
+            end_dead_sessions(tx, Owner(now.app_id, now.subject))
 
         await self._context.store.write(unit)
 
@@ -247,6 +255,7 @@ class Principals:
             thing = self._own_thing(tx, credentials, reference, "change the thing")
             changed = replace(thing, fields={**thing.fields, **fields})
             tx.things.update(changed)
+            react_to_user(self._context, tx, Owner(thing.app_id, thing.subject), "THING_UPDATED")
             return changed
 
         return await self._context.store.write(unit)
@@ -294,6 +303,7 @@ class Principals:
             for thing_id in tx.things.owned_by(user.app_id, user.subject):
                 tx.things.remove_owner(user.app_id, thing_id, user.subject)
             tx.users.delete(user.app_id, user.user_id)
+            react_to_user(self._context, tx, Owner(user.app_id, user.subject), "USER_DELETED")
             scope = Scope(user.app_id, ScopeType.USER, user.user_id)
             _forget(tx, Owner(user.app_id, user.subject), scope)
 
@@ -305,6 +315,7 @@ class Principals:
         def unit(tx: Transaction) -> None:
             thing = self._own_thing(tx, credentials, reference, "delete the thing")
             tx.things.delete(thing.app_id, thing.thing_id)
+            react_to_user(self._context, tx, Owner(thing.app_id, thing.subject), "THING_DELETED")
             scope = Scope(thing.app_id, ScopeType.THING, thing.thing_id)
             _forget(tx, Owner(thing.app_id, thing.subject), scope)
 
@@ -357,6 +368,7 @@ class Principals:
                 tx.tokens.insert(secret_hash(token), principal, now_ms, expires_ms)
             if not principal.is_anonymous:
                 tx.tokens.keep_newest(principal, context.limits.max_tokens_per_principal)
+                end_dead_sessions(tx, principal.owner)
 
         await context.store.write(unit)
         return Grant(token, principal, expires_ms, now_ms)

@@ -6,11 +6,21 @@ is a row written in the unit of what caused it, so it is run at least once, what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mqttpush.errors import LimitReached
 from mqttpush.events import ObjectEvent, RunsQueued
-from mqttpush.models import Json, ObjectEventType, Principal, Scope, ScopeType
+from mqttpush.models import (
+    Group,
+    Installation,
+    Json,
+    ObjectEventType,
+    Owner,
+    PrincipalKind,
+    Scope,
+    ScopeType,
+)
 from mqttpush.operations.context import Context
 from mqttpush.server_code import Job, JobKind
 from mqttpush.store import Transaction
@@ -42,9 +52,7 @@ BUCKET_EVENTS: Final = frozenset(
 )
 
 
-def react_to_object(
-    context: Context, tx: Transaction, principal: Principal, event: ObjectEvent
-) -> None:
+def react_to_object(context: Context, tx: Transaction, event: ObjectEvent) -> None:
     """Something happened in a bucket. Raises LimitReached when too much waits already."""
     if event.type not in BUCKET_EVENTS:
         return
@@ -56,21 +64,46 @@ def react_to_object(
         "bucketType": "rw",
         "objectID": event.object_id,
         "objectScope": _scope_fields(source.scope),
-        "type": event.type.value,
     }
-    react(context, tx, principal, place, event.type.value, parameters)
+    _react(context, tx, source.scope.app_id, place, event.type.value, parameters)
 
 
-def react(
-    context: Context,
-    tx: Transaction,
-    principal: Principal,
-    place: str,
-    event: str,
-    parameters: Json,
+def react_to_user(context: Context, tx: Transaction, owner: Owner, event: str) -> None:
+    """Something happened to a user (`USER_CREATED`, …) or a thing (`THING_CREATED`, …)."""
+    place = USERS if owner.kind == PrincipalKind.USER.value else THINGS
+    name = "userID" if place == USERS else "thingID"
+    parameters = {"uri": f"kiicloud://{place}/{owner.id}", name: owner.id}
+    _react(context, tx, owner.app_id, place, event, parameters)
+
+
+def react_to_group(
+    context: Context, tx: Transaction, group: Group, event: str, members: Sequence[str] = ()
+) -> None:
+    """Something happened to a group. members: user IDs, of an event about members."""
+    parameters: Json = {"uri": f"kiicloud://groups/{group.group_id}", "groupID": group.group_id}
+    if members:
+        parameters["members"] = list(members)
+    _react(context, tx, group.app_id, GROUPS, event, parameters)
+
+
+def react_to_installation(
+    context: Context, tx: Transaction, installation: Installation, event: str
+) -> None:
+    """An installation came or went."""
+    owner = installation.owner
+    parameters = {
+        "uri": f"kiicloud://installations/{installation.installation_id}",
+        "installationID": installation.installation_id,
+        "deviceType": installation.device_type.value,
+        f"{owner.kind}ID": owner.id,
+    }
+    _react(context, tx, owner.app_id, INSTALLATIONS, event, parameters)
+
+
+def _react(
+    context: Context, tx: Transaction, app_id: str, place: str, event: str, parameters: Json
 ) -> None:
     """Make due what the app's current version wants run at `event`. Cost without: one look-up."""
-    app_id = principal.app_id
     endpoints = tx.server_code.triggered(app_id, place, event)
     if not endpoints:
         return
@@ -86,7 +119,7 @@ def react(
                 endpoint,
                 place,
                 {**parameters, "type": event},
-                depth=principal.depth,
+                depth=tx.depth,
                 ready_ms=now_ms,
                 created_ms=now_ms,
             )

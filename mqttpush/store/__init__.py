@@ -426,6 +426,8 @@ class Transaction(Protocol):
     @property
     def live(self) -> LiveTable: ...
 
+    depth: int  # how many runs of server code led to this unit; set when it authenticates
+
     def emit(self, committed: Committed) -> None:
         """Hand this on, in commit order, once the unit is durable."""
 

@@ -91,6 +91,7 @@ class SqliteTransaction:
         self.pushes = SqlitePushes(connection)
         self.server_code = SqliteServerCode(connection)
         self.kinvey = SqliteKinvey(connection)
+        self.depth = 0
         self.emitted: list[Committed] = []
         self.emit = self.emitted.append
 
@@ -259,6 +260,7 @@ class _Lane:
 
     def _run_unit(self, unit: Unit) -> _Outcome:
         connection = self._connection.raw
+        self._transaction.depth = 0
         emitted = self._transaction.emitted
         emitted_count = len(emitted)
         connection.execute("SAVEPOINT unit")

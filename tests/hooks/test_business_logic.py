@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def hooks(environment: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def user(environment: Environment) -> Iterator[str]:
+def user(environment: Environment) -> str:
     return environment.user()
 
 

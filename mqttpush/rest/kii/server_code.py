@@ -64,15 +64,11 @@ class ServerCodeRoutes:
             answer=Content(None, _SCRIPT_TYPES),
         )
         yield Route("DELETE", one, self.delete, "Delete a version", (204,))
-        yield Route(
-            "POST",
-            f"{one}/{{endpoint}}",
-            self.run,
-            "Run an endpoint",
-            (200,),
-            takes(AnyFields),
-            returned,
-        )
+        for place in (one, f"{versions}/current"):
+            path = f"{place}/{{endpoint}}"
+            yield Route(
+                "POST", path, self.run, "Run an endpoint", (200,), takes(AnyFields), returned
+            )
         yield Route("PUT", hooks, self.put_hooks, "Set the hooks", (201, 204), document)
         yield Route("GET", hooks, self.get_hooks, "Get the hooks", answer=shown)
         yield Route("DELETE", hooks, self.delete_hooks, "Delete the hooks", (204,))
@@ -135,7 +131,7 @@ class ServerCodeRoutes:
 
 
 def _version_id(request: ApiRequest) -> str:
-    return request.parameters["versionID"]
+    return request.parameters.get("versionID", CURRENT)
 
 
 def _rendered(version: CodeVersion) -> Json:

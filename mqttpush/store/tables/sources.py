@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 
 import orjson
 
@@ -34,7 +35,11 @@ class SqliteSources(Table):
         except sqlite3.IntegrityError as exc:
             raise AlreadyExists(kind.value, source_id, scope=scope) from exc
         assert cursor.lastrowid is not None
-        return Source(cursor.lastrowid, kind, scope, source_id, creator)
+        (has_triggers,) = self._execute(
+            "SELECT has_triggers FROM apps WHERE app_id = ?", (scope.app_id,)
+        ).fetchone()
+        made = Source(cursor.lastrowid, kind, scope, source_id, creator)
+        return replace(made, has_triggers=True) if has_triggers else made
 
     def get(self, kind: SourceKind, scope: Scope, source_id: str) -> Source | None:
         row = self._execute(
