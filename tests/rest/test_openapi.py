@@ -13,9 +13,12 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
+from tests.rest.kinvey.samples import ENDLESS, NEEDS_CODE
 from tests.rest.world import MARK, Operation, World, make_world, read_operations
 from tests.support.rest import Account, Api
 from tests.support.server import Server
+
+UNTRIED = (*ENDLESS, NEEDS_CODE)
 
 
 class Document:
@@ -126,6 +129,7 @@ def test_every_operation_can_succeed_and_answers_as_the_document_tells(
     """Each is tried by everybody until it succeeds; what cannot succeed is not documented well."""
     kept = [each for each in document.operations if each.method != "DELETE"]
     removed = [each for each in document.operations if each.method == "DELETE"]
+    kept = [each for each in kept if not each.path.endswith(UNTRIED)]
     removed.sort(key=lambda each: each.path.count("/"), reverse=True)
     # What needs another operation first succeeds the second time.
     waiting = [each for each in kept if _try(document, world, each) is not None]
@@ -146,7 +150,8 @@ def _try(document: Document, world: World, operation: Operation) -> str | None:
         document.check(operation, response)
         if response.is_success:
             return None
-        code = response.json()["errorCode"] if response.content else ""
+        told = response.json() if response.content else {}
+        code = told.get("errorCode") or told.get("error")
         answers.append(f"{response.status_code} {code}")
     return ", ".join(dict.fromkeys(answers))
 

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import httpx
 
+from tests.rest.kinvey import samples
+from tests.support.operating import choose
 from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
 
@@ -23,6 +25,7 @@ MARK = "only-for-the-owner"
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 SCOPES = ("", "/users/{userID}", "/groups/{groupID}", "/things/{thingID}")
 _APP = re.compile(r"/(api|thing-if)/apps/\{appID\}")
+KINVEY_APP = "{appKey}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _MADE = re.compile(r"/\{(bucket|topic|group)ID\}$")  # a PUT of it makes it, so it must be new
 
@@ -63,6 +66,11 @@ class Operation:
     def inside(self) -> str:
         """The path below the app; the whole path of a route outside of any app."""
         return _APP.sub("", self.path)
+
+    @property
+    def is_of_kinvey(self) -> bool:
+        """Of the second dialect, and so called with credentials of its kind."""
+        return KINVEY_APP in self.path
 
     @property
     def is_of_app(self) -> bool:
@@ -112,6 +120,8 @@ class World:
     ) -> httpx.Response:
         """Send the operation's sample request. app: whose ID stands in the path, ours if None."""
         app = app or self.api
+        if operation.is_of_kinvey:
+            return self._call_kinvey(operation, account, app)
         url = app.url + self._filled(operation, app.app_id)
         body, headers = self._body(operation)
         if operation.path.endswith("/data"):
@@ -119,6 +129,26 @@ class World:
             headers["Content-Range"] = f"bytes=0-{len(body) - 1}/{len(body)}"
         token = account.token if account else None
         return app.call(operation.method, url, token=token, content=body, headers=headers)
+
+    def _call_kinvey(
+        self, operation: Operation, account: Account | None, app: Api
+    ) -> httpx.Response:
+        method, path = operation.method, operation.path
+        if account is None:
+            authorization = samples.basic(app.app_id, app.app["appKey"])
+        elif not account.id:
+            authorization = samples.basic(app.app_id, app.app["clientSecret"])
+        else:
+            # Who logs out could do nothing any more.
+            logs_out = path.endswith("/_logout") and account is self.user
+            authorization = f"Kinvey {(app.pseudo_user() if logs_out else account).token}"
+        values = {**self.values, "appKey": app.app_id, "id": self.user.id}
+        if method in ("PUT", "DELETE"):
+            values["id"] = self.api.pseudo_user().id if method == "DELETE" else self.spare.id
+        url = app.url + samples.path_of(path, values) + samples.query_of(method, path)
+        body = samples.body_of(path) if operation.described.get("requestBody") else None
+        headers = samples.headers_of(authorization)
+        return app.http.request(method, url, json=body, headers=headers)
 
     def _filled(self, operation: Operation, app_id: str) -> str:
         def value(match: re.Match[str]) -> str:
@@ -208,6 +238,8 @@ def make_world(server: Server, name: str) -> World:
         api, admin, user, member, stranger, thing, other_thing, api.pseudo_user(), api.thing()
     )
     ok, token = api.ok, user.token
+    choose(server, api.app_id, is_live_service_on=True)
+    _fill_kinvey(world)
     ok("PUT", "/groups/team", token=token, json={"name": MARK, "members": [member.id]})
     ok("PUT", f"/groups/team/members/{stranger.id}", token=token)
     ok("DELETE", f"/groups/team/members/{stranger.id}", token=stranger.token)
@@ -235,6 +267,9 @@ def make_world(server: Server, name: str) -> World:
         "filterID": "filter",
         "network": "webpush",
         "owner": f"user:{world.spare.id}",
+        "collection": "collection",
+        "entityID": "entity",
+        "channels": "-",
         "subject": f"UserID:{stranger.id}",
     }
     for scope in SCOPES:
@@ -246,6 +281,19 @@ def make_world(server: Server, name: str) -> World:
             for purpose in ("data", "cancelled")
         }
     return world
+
+
+def _fill_kinvey(world: World) -> None:
+    """Somebody who can log in, and a collection with an entity."""
+    api = world.api
+    headers = samples.headers_of(samples.basic(api.app_id, api.app["clientSecret"]))
+    for method, path, body in (
+        ("POST", "user/{}", {"username": MARK, "password": "secret"}),
+        ("PUT", "appdata/{}/collection/entity", {"text": MARK}),
+    ):
+        url = f"{api.url}/{path.format(api.app_id)}"
+        answer = api.http.request(method, url, json=body, headers=headers)
+        assert answer.is_success, answer.text
 
 
 def _fill_scope(world: World, scope: str) -> None:
