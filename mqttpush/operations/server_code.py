@@ -196,8 +196,8 @@ class ServerCode:
 
     async def put_hooks(
         self, credentials: Credentials, version_id: str, document: Mapping[str, Any]
-    ) -> bool:
-        """Set a version's hook document; returns whether it had none.
+    ) -> None:
+        """Set a version's hook document.
 
         Where nothing is deployed and no endpoint is a script's function, `current` is a version
         made for the document. Raises InvalidRequest, NotFound.
@@ -206,17 +206,15 @@ class ServerCode:
         for endpoint in read.endpoints:
             self._require_allowed(endpoint)
 
-        def unit(tx: Transaction) -> bool:
+        def unit(tx: Transaction) -> None:
             app_id = self._admin(tx, credentials)
             version = self._version_for_hooks(tx, app_id, version_id, read)
-            is_new = version.hooks is None
             version = replace(version, hooks=dict(document))
             tx.server_code.set_hooks(version)
             if version.is_current:
                 self._arm(tx, version)
-            return is_new
 
-        return await self._context.store.write(unit)
+        await self._context.store.write(unit)
 
     async def get_hooks(self, credentials: Credentials, version_id: str) -> Json:
         """Raises NotFound for a version without a hook document."""

@@ -29,6 +29,7 @@ KINVEY_APP = "{appKey}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _MADE = re.compile(r"/\{(bucket|topic|group)ID\}$")  # a PUT of it makes it, so it must be new
 
+SCRIPT = b"function hello(params, context) { return params; }"
 _BYTES = b"\x00" + MARK.encode()
 _MESSAGE = {"data": {"text": MARK}, "mqtt": {"enabled": True}}
 _BODIES: dict[str, Any] = {
@@ -194,6 +195,10 @@ class World:
         if described is None:
             return None, {}
         media_type = next(iter(described["content"]))
+        if operation.path.endswith("/server-code"):
+            return SCRIPT, {"Content-Type": media_type}
+        if operation.path.endswith("/server-code/versions/current"):
+            return self.values["versionID"].encode(), {"Content-Type": media_type}
         if media_type == "*/*":
             part = {"Content-Range": f"bytes=0-{len(_BYTES) - 1}/{len(_BYTES)}"}
             return _BYTES, {"Content-Type": "application/octet-stream", **part}
@@ -216,6 +221,8 @@ class World:
             body["installationRegistrationID"] = unique("device")
         elif operation.path.endswith("/networks/{network}"):
             body = {"subject": "mailto:push@example.com"}
+        elif operation.path.endswith("/hooks/versions/{versionID}"):
+            body = {}
         elif operation.path.endswith("/owner"):
             body = {"owner": self.user.id}
         return body
@@ -260,6 +267,8 @@ def make_world(server: Server, name: str) -> World:
         "messageID": message["pushMessageID"],
         "target": target,
         "commandID": command["commandID"],
+        "versionID": deploy(api, admin.token),
+        "endpoint": "hello",
         "alias": "lamp",
         "bucketID": "bucket",
         "objectID": "object",
@@ -281,6 +290,17 @@ def make_world(server: Server, name: str) -> World:
             for purpose in ("data", "cancelled")
         }
     return world
+
+
+def deploy(api: Api, token: str) -> str:
+    """A current version of server code, with hooks; its ID."""
+    kind = {"Content-Type": "application/javascript"}
+    made = api.ok("POST", "/server-code", token=token, content=SCRIPT, headers=kind)
+    version_id = str(made["versionID"])
+    current, text = "/server-code/versions/current", {"Content-Type": "text/plain"}
+    api.ok("PUT", current, token=token, content=version_id.encode(), headers=text)
+    api.ok("PUT", f"/hooks/versions/{version_id}", token=token, json={})
+    return version_id
 
 
 def _fill_kinvey(world: World) -> None:

@@ -45,6 +45,9 @@ class ServerCodeRoutes:
         current = Content(None, ("text/plain",))
         returned = gives(answers.CodeReturned)
         document = takes(AnyFields, "HooksDeploymentRequest")
+        yield Route("PUT", hooks, self.put_hooks, "Set the hooks", (204,), document)
+        yield Route("GET", hooks, self.get_hooks, "Get the hooks", answer=shown)
+        yield Route("DELETE", hooks, self.delete_hooks, "Delete the hooks", (204,))
         yield Route("POST", base, self.deploy, "Deploy server code", (201,), script, deployed)
         yield Route("GET", versions, self.versions, "List versions", answer=listed)
         yield Route(
@@ -69,9 +72,6 @@ class ServerCodeRoutes:
             yield Route(
                 "POST", path, self.run, "Run an endpoint", (200,), takes(AnyFields), returned
             )
-        yield Route("PUT", hooks, self.put_hooks, "Set the hooks", (201, 204), document)
-        yield Route("GET", hooks, self.get_hooks, "Get the hooks", answer=shown)
-        yield Route("DELETE", hooks, self.delete_hooks, "Delete the hooks", (204,))
 
     async def deploy(self, request: ApiRequest) -> ApiResponse:
         credentials = credentials_of(request)
@@ -116,10 +116,10 @@ class ServerCodeRoutes:
         return ApiResponse(200, {"returnValue": value}, headers=dict(_STEPS))
 
     async def put_hooks(self, request: ApiRequest) -> ApiResponse:
-        is_new = await self._server_code.put_hooks(
+        await self._server_code.put_hooks(
             credentials_of(request), _version_id(request), request.json()
         )
-        return ApiResponse(201) if is_new else no_content()
+        return no_content()
 
     async def get_hooks(self, request: ApiRequest) -> ApiResponse:
         found = await self._server_code.get_hooks(credentials_of(request), _version_id(request))
