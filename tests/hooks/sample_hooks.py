@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 from typing import Any
 
 from mqttpush.hooks.surface import Modules, Request, Response
@@ -39,7 +39,7 @@ def leave(request: Request, response: Response, modules: Modules) -> None:
 
 
 def sleep(request: Request, response: Response, modules: Modules) -> None:
-    time.sleep(0.5)  # longer than the run may take
+    threading.Event().wait(0.5)  # longer than the run may take
 
 
 def not_json(request: Request, response: Response, modules: Modules) -> None:
@@ -104,7 +104,7 @@ def call_server_code(params: dict[str, Any], modules: Modules) -> Any:
 
 
 def sleep_long(request: Request, response: Response, modules: Modules) -> None:
-    time.sleep(4)
+    threading.Event().wait(4)
 
 
 def note_pre_save(request: Request, response: Response, modules: Modules) -> None:

@@ -267,8 +267,6 @@ def make_world(server: Server, name: str) -> World:
         "messageID": message["pushMessageID"],
         "target": target,
         "commandID": command["commandID"],
-        "versionID": deploy(api, admin.token),
-        "endpoint": "hello",
         "alias": "lamp",
         "bucketID": "bucket",
         "objectID": "object",
@@ -319,6 +317,8 @@ def _fill_kinvey(world: World) -> None:
 def _fill_scope(world: World, scope: str) -> None:
     """A bucket with an object and a filter, and a topic, that the user's friends may use."""
     api, token = world.api, world.admin.token if not scope else world.user.token
+    if not scope:
+        world.values |= {"versionID": deploy(api, token), "endpoint": "hello"}
     bucket, topic = f"{scope}/buckets/bucket", f"{scope}/topics/topic"
     api.ok("PUT", f"{bucket}/objects/object", token=token, json={"text": MARK})
     api.ok("PUT", f"{bucket}/objects/object/body", token=token, content=_BYTES)
