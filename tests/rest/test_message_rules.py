@@ -72,9 +72,19 @@ RULES: dict[str, list[dict[str, Any]]] = {
         {"data": {"a": "x" * 4096}, "mqtt": MQTT},
         {"data": {"a": "x" * 4096}, "gcm": {"enabled": True}},
         {"data": {"a": "x" * 4096}, "fcm": {"enabled": True}},
-        {"data": {"a": "x" * 2048}, "apns": {"enabled": True}},
-        {"data": {"a": "x" * 2048}, "mqtt": MQTT, "apns": {"enabled": True}},
+        {"data": {"a": "x" * 4096}, "apns": {"enabled": True}},
+        {"data": {"a": "x" * 4090}, "mqtt": {"enabled": False}, "apns": {"enabled": True}},
+        {"data": {"a": "x" * 4000}, "jpush": {"enabled": True}},
+        {"data": {"a": "x" * 3993}, "webpush": {"enabled": True}},
         {"mqtt": {"enabled": True, "data": {"a": "ü" * 2048}}},
+    ],
+    "8.5.8 a key that fcm refuses, though gcm took it": [
+        {"data": {key: "x"}, "gcm": {"enabled": True}} for key in ("gcm.x", "message_type")
+    ],
+    "8.2 a value no network takes": [
+        {"data": {"a": "b"}, "fcm": {"enabled": True, "timeToLive": -1}},
+        {"data": {"a": "b"}, "apns": {"enabled": True, "collapseKey": "x" * 65}},
+        {"data": {"a": "b"}, "webpush": {"enabled": True, "urgency": "very-high"}},
     ],
     "8.5 no data": [
         {"mqtt": MQTT},
@@ -108,7 +118,7 @@ def test_a_message_against_a_rule_is_400_on_every_way_to_send(
 
 
 @pytest.mark.spec("kii 8.5")
-@pytest.mark.parametrize("key", ["google", "collapseKey", "gcm.x", "myfrom"])
+@pytest.mark.parametrize("key", ["google", "collapseKey", "myfrom"])
 def test_a_key_nobody_reserves_is_accepted(api: Api, user: Account, topic: str, key: str) -> None:
     body = {"data": {key: "x"}, "gcm": {"enabled": True}}
     assert send(api, topic, user.token, body).status_code == 201
