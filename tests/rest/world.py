@@ -50,6 +50,20 @@ _BODIES: dict[str, Any] = {
     "CommandResults": {"actionResults": [{"turnPower": {"succeeded": True}}]},
 }
 
+# What the world's own things are called, by the name of a path's parameter.
+_NAMES = {
+    "groupID": "team",
+    "alias": "lamp",
+    "bucketID": "bucket",
+    "objectID": "object",
+    "topicID": "topic",
+    "filterID": "filter",
+    "network": "webpush",
+    "collection": "collection",
+    "entityID": "entity",
+    "channels": "-",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -260,23 +274,14 @@ def make_world(server: Server, name: str) -> World:
     commands = f"{server.url}/thing-if/apps/{api.app_id}/targets/{target}/commands"
     command = ok("POST", commands, token=token, json=_BODIES["CommandCreation"])
     world.values = {
+        **_NAMES,
         "userID": user.id,
         "thingID": thing.id,
-        "groupID": "team",
         "installationID": installation["installationID"],
         "messageID": message["pushMessageID"],
         "target": target,
         "commandID": command["commandID"],
-        "alias": "lamp",
-        "bucketID": "bucket",
-        "objectID": "object",
-        "topicID": "topic",
-        "filterID": "filter",
-        "network": "webpush",
         "owner": f"user:{world.spare.id}",
-        "collection": "collection",
-        "entityID": "entity",
-        "channels": "-",
         "subject": f"UserID:{stranger.id}",
     }
     for scope in SCOPES:
