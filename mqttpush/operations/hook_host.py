@@ -22,6 +22,7 @@ from mqttpush.hooks import Call, HostRefused
 from mqttpush.models import Credentials, Json
 from mqttpush.operations import Operations
 from mqttpush.operations.broadcasts import message_of, recipients_of
+from mqttpush.operations.collection_access import CollectionAccess
 from mqttpush.operations.context import Context
 
 # (app ID, credentials, method, path below the app, body, content type) -> status, headers, body.
@@ -45,6 +46,7 @@ class HookHost:
         self._operations = operations
         self._email = email
         self._call_api = call_api
+        self._collections = CollectionAccess(context, operations.accounts)
         self._answers: dict[tuple[str, str], _Answering] = {
             ("push", "sendMessage"): self._send_message,
             ("push", "sendPayload"): self._send_payload,
@@ -60,7 +62,7 @@ class HookHost:
         credentials = Credentials(call.app_id, app_secret=secret)
         try:
             if module == "collectionAccess":
-                return await self._collection_access(credentials, function, arguments)
+                return await self._collections.ask(credentials, function, arguments)
             answer = self._answers.get((module, function))
             if answer is None:
                 raise HostRefused("BadRequest", f"there is no {module}.{function}")
@@ -105,13 +107,6 @@ class HookHost:
         message = message_of(content)
         sent = await self._operations.broadcasts.send_broadcast(credentials, message)
         return sent.answer()
-
-    # --- collections ------------------------------------------------------------------------
-
-    async def _collection_access(
-        self, credentials: Credentials, function: str, arguments: list[Any]
-    ) -> Any:
-        raise HostRefused("FeatureUnavailable", f"collectionAccess.{function} is not there")
 
     # --- mail -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from mqttpush.rest.kinvey.queries import PARAMETERS, fields_of, query_of
 from mqttpush.rest.kinvey.users import UserRoutes
 from mqttpush.rest.kinvey.wire import MASTER_ONLY, USER_OR_MASTER, Gate, Visit, out_of_range
 from mqttpush.rest.messages import ApiRequest, ApiResponse
-from mqttpush.rest.routing import Content, Route
+from mqttpush.rest.routing import Content, Handler, Route
 
 MANY_LIMIT: Final = 100  # entities of one POST (spec kinvey 11)
 # The first version of the API in which one POST may make several.
@@ -39,59 +39,39 @@ class AppdataRoutes:
 
     def table(self) -> Iterator[Route]:
         several = "/appdata/{appKey}/{collection}"
-        one = f"{several}/{{entityID}}"
-        taken = Content(dict[str, Any])
+        one, hooked = f"{several}/{{entityID}}", 550
+        taken, count = Content(dict[str, Any]), Content(answers.KinveyCount)
         shown, found = Content(answers.KinveyEntity), Content(list[answers.KinveyEntity])
-        count = Content(answers.KinveyCount)
-        yield Route(
+        query = ("query",)
+
+        def route(
+            method: str, path: str, handler: Handler, summary: str, *statuses: int, **more: Any
+        ) -> Route:
+            return Route(method, path, handler, summary, (*statuses, hooked), **more)
+
+        yield route(
             "POST",
             several,
             self.create,
             "Create an entity, or several",
-            (201, 207, 409, 550),
-            Content(dict[str, Any] | list[dict[str, Any]]),
-            Content(answers.KinveyEntity | answers.KinveyEntities),
+            201,
+            207,
+            409,
+            body=Content(dict[str, Any] | list[dict[str, Any]]),
+            answer=Content(answers.KinveyEntity | answers.KinveyEntities),
         )
-        yield Route(
-            "GET",
-            several,
-            self.find,
-            "Find entities",
-            (200, 550),
-            answer=found,
-            parameters=PARAMETERS,
-        )
-        yield Route(
-            "GET",
-            f"{several}/_count",
-            self.count,
-            "Count entities",
-            (200, 550),
-            answer=count,
-            parameters=("query",),
-        )
-        yield Route("GET", one, self.get, "Get an entity", (200, 550), answer=shown)
-        put = "Replace or create an entity"
-        yield Route("PUT", one, self.put, put, (200, 201, 550), taken, shown)
-        yield Route("DELETE", one, self.delete, "Delete an entity", (200, 550), answer=count)
-        yield Route(
-            "DELETE",
-            several,
-            self.delete_matching,
-            "Delete entities",
-            (200, 550),
-            answer=count,
-            parameters=("query",),
-        )
-        yield Route(
-            "POST",
-            "/rpc/{appKey}/remove-collection",
-            self.remove,
-            "Drop a collection with everything in it",
-            (200,),
-            taken,
-            count,
-        )
+        find, put = "Find entities", "Replace or create an entity"
+        yield route("GET", several, self.find, find, 200, answer=found, parameters=PARAMETERS)
+        counted = f"{several}/_count"
+        tally = "Count entities"
+        yield route("GET", counted, self.count, tally, 200, answer=count, parameters=query)
+        yield route("GET", one, self.get, "Get an entity", 200, answer=shown)
+        yield route("PUT", one, self.put, put, 200, 201, body=taken, answer=shown)
+        yield route("DELETE", one, self.delete, "Delete an entity", 200, answer=count)
+        matching, many = self.delete_matching, "Delete entities"
+        yield route("DELETE", several, matching, many, 200, answer=count, parameters=query)
+        drop, path = "Drop a collection with everything in it", "/rpc/{appKey}/remove-collection"
+        yield Route("POST", path, self.remove, drop, (200,), taken, count)
 
     async def create(self, request: ApiRequest) -> ApiResponse:
         visit, collection = await self._enter_to_write(request)

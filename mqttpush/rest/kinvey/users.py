@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 
 from mqttpush.errors import InvalidRequest
-from mqttpush.models import Installation, Json
-from mqttpush.operations.accounts import Account, AccountDraft, Accounts, Session, shown_name
-from mqttpush.operations.devices import PLATFORM_BY_TYPE
+from mqttpush.models import Json
+from mqttpush.operations.accounts import AccountDraft, Accounts, Session
 from mqttpush.operations.entity_documents import project
+from mqttpush.operations.user_documents import OWN_FIELDS, user_document
 from mqttpush.rest.kinvey import answers
 from mqttpush.rest.kinvey.devices import device_draft
 from mqttpush.rest.kinvey.pipeline import USER_COLLECTION, Hooked, Operation, Pipeline
@@ -25,7 +25,6 @@ from mqttpush.rest.kinvey.wire import (
     USER_OR_MASTER,
     Gate,
     Visit,
-    kinvey_time,
     out_of_range,
     text_of,
 )
@@ -36,8 +35,6 @@ FIELDS_LIMIT_BYTES: Final = 63 * 1024
 NAME_LIMIT: Final = 200
 PASSWORD_LIMIT: Final = 200
 DEVICES_LIMIT: Final = 1000
-# Kept by the server, whatever a client writes there.
-_OWN: Final = frozenset({"_id", "username", "password", "_acl", "_kmd", "_messaging"})
 _LOOKED_UP: Final = ("_id", "username", "first_name", "last_name", "email", "_socialIdentity")
 _LOOK_UP_LIMIT: Final = 1000
 # Up to this version of the API deleting is for good unless the client asks otherwise.
@@ -223,36 +220,6 @@ class UserRoutes:
         return await self._pipeline.run_hooked(hooked, USER_COLLECTION, operation, verb)
 
 
-def user_document(account: Account) -> Json:
-    """The user as this dialect shows him, to who may see this account."""
-    user = account.user
-    modified = kinvey_time(max(user.created_ms, user.modified_ms))
-    metadata: Json = {"ect": kinvey_time(user.created_ms), "lmt": modified}
-    if user.is_disabled:
-        metadata["status"] = {"val": "disabled", "lastChange": modified}
-    document: Json = {"_id": user.user_id, "username": shown_name(user)}
-    if user.email_address is not None:
-        document["email"] = user.email_address
-    own = {name: value for name, value in user.fields.items() if name not in _OWN}
-    document = {**document, **own, "_acl": {"creator": user.user_id}, "_kmd": metadata}
-    if account.devices is not None:
-        document["_messaging"] = {"pushTokens": [_push_token(each) for each in account.devices]}
-    return document
-
-
-def _push_token(installation: Installation) -> Json:
-    token: Json = {
-        "token": installation.registration_id,
-        "platform": PLATFORM_BY_TYPE[installation.device_type],
-        "arn": None,
-    }
-    if installation.framework:
-        token["framework"] = installation.framework
-    if installation.service:
-        token["service"] = installation.service
-    return token
-
-
 def _of_session(session: Session) -> Json:
     document = user_document(session.account)
     document["_kmd"]["authtoken"] = session.token
@@ -265,7 +232,7 @@ def _draft(body: Any, *, is_new: bool) -> AccountDraft:
     """The user a body describes; raises InvalidRequest that names the field."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be an object", code="IncompleteRequestBody")
-    fields = {name: value for name, value in body.items() if name not in _OWN}
+    fields = {name: value for name, value in body.items() if name not in OWN_FIELDS}
     if fields and len(orjson.dumps(fields)) > FIELDS_LIMIT_BYTES:
         raise out_of_range(f"all fields together may have {FIELDS_LIMIT_BYTES} bytes")
     return AccountDraft(
