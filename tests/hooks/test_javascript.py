@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,23 @@ def test_the_engine_has_no_way_out() -> None:
     known = value(f"{names}.filter(function (name) {{ return eval('typeof ' + name)"
                   " !== 'undefined'; })")  # fmt: skip
     assert known == []
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```js\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+
+
+def test_the_documents_examples_run() -> None:
+    hook, server_code = EXAMPLES
+    users = [{"_id": "1"}, {"_id": "2"}]
+    host = TableHost({"collectionAccess.find": users})
+    result = run(script(hook), call_of(body=STORY), host)
+    assert result.request["body"]["slug"] == "a-b-win"
+    assert host.questions[1] == ("push.sendMessage", [users, "New in sports: A & B win"])
+    host = TableHost({"api.request": {"status": 201, "headers": {}, "body": {"objectID": "o1"}}})
+    result = run(script(server_code, "onInbox"), call_of("serverCode", body={"uri": "u"}), host)
+    assert result.response["body"] == "o1"
+    assert [arguments[1] for _, arguments in host.questions] == [
+        "/buckets/log/objects",
+        "/topics/news/push/messages",
+    ]
