@@ -105,6 +105,26 @@ def test_an_error_of_the_server_is_caught_with_its_code() -> None:
     assert returned(source) == ["NOT_FOUND", 404, "none"]
 
 
+OBJECTS = """async function main(params, context) {
+  var admin = context.getAppAdminContext(), bucket = admin.bucketWithName("b");
+  var object = bucket.createObject();
+  object.set("n", 1);
+  await object.save();
+  object.set("n", 2);
+  await object.save();
+  var other = admin.groupWithID("g1").bucketWithName("b").createObjectWithID("o/2");
+  await other.refresh();
+  var query = KiiQuery.queryWithClause(KiiClause.and(
+    KiiClause.equals("n", 1), KiiClause.greaterThan("m", 2)));
+  query.setLimit(1);
+  query.sortByDesc("n");
+  var found = await bucket.executeQuery(query);
+  await object.delete();
+  return [object.getUUID(), object.getModified(), other.get("name"),
+          found[1][0].get("n"), found[2].toRequest().paginationKey];
+}"""
+
+
 def test_objects_are_written_read_and_found() -> None:
     api = Api(
         {
@@ -118,25 +138,7 @@ def test_objects_are_written_read_and_found() -> None:
             "DELETE /buckets/b/objects/o1": (204, None),
         }
     )
-    source = """async function main(params, context) {
-      var admin = context.getAppAdminContext(), bucket = admin.bucketWithName("b");
-      var object = bucket.createObject();
-      object.set("n", 1);
-      await object.save();
-      object.set("n", 2);
-      await object.save();
-      var other = admin.groupWithID("g1").bucketWithName("b").createObjectWithID("o/2");
-      await other.refresh();
-      var query = KiiQuery.queryWithClause(KiiClause.and(
-        KiiClause.equals("n", 1), KiiClause.greaterThan("m", 2)));
-      query.setLimit(1);
-      query.sortByDesc("n");
-      var found = await bucket.executeQuery(query);
-      await object.delete();
-      return [object.getUUID(), object.getModified(), other.get("name"),
-              found[1][0].get("n"), found[2].toRequest().paginationKey];
-    }"""
-    assert returned(source, api=api) == ["o1", 6, "two", 1, "k"]
+    assert returned(OBJECTS, api=api) == ["o1", 6, "two", 1, "k"]
     sent = {" ".join(arguments[:2]): arguments[2:] for _, arguments in api.questions}
     assert sent["PUT /buckets/b/objects/o1"] == [{"n": 2}, "application/json"]
     assert sent["POST /buckets/b/query"] == [
