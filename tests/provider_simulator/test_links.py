@@ -33,8 +33,10 @@ from tests.provider_simulator.support import (
 )
 from tests.support.loop import in_loop
 
-# libcurl's numbers.
-SEND_FAILED, RECEIVE_FAILED, STREAM_FAILED, NOTHING_CAME = 55, 56, 92, 52
+# libcurl's numbers. Of a reset it learns from whatever it does next: it reads the answer, or it
+# writes what HTTP/2 has it write meanwhile (it acknowledges the server's SETTINGS).
+RESET = {pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR}
+STREAM_FAILED = {92}
 
 
 class Phone:
@@ -139,22 +141,24 @@ async def test_a_push_certificate_of_another_kind_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("network", "cut", "number", "count"),
+    ("network", "cut", "numbers", "count"),
     [
-        ("fcm", Cut.RESET_BEFORE, RECEIVE_FAILED, 0),
-        ("fcm", Cut.RESET_AFTER, RECEIVE_FAILED, 1),
-        ("apns", Cut.RESET_BEFORE, RECEIVE_FAILED, 0),
-        ("apns", Cut.RESET_AFTER, RECEIVE_FAILED, 1),
+        ("fcm", Cut.RESET_BEFORE, RESET, 0),
+        ("fcm", Cut.RESET_AFTER, RESET, 1),
+        ("apns", Cut.RESET_BEFORE, RESET, 0),
+        ("apns", Cut.RESET_AFTER, RESET, 1),
         ("apns", Cut.RST_STREAM, STREAM_FAILED, 1),
     ],
 )
 @in_loop
-async def test_a_cut_link_gives_no_answer(network: str, cut: Cut, number: int, count: int) -> None:
+async def test_a_cut_link_gives_no_answer(
+    network: str, cut: Cut, numbers: set[int], count: int
+) -> None:
     async with opened() as phone:
         phone.providers.add_faults(Fault(network=network, cut=cut))
         failed = await phone.push(network, FRESH_CONNECT=1)
         assert isinstance(failed, Failed)
-        assert failed.number == number
+        assert failed.number in numbers
         assert phone.count(network) == count
         answer = await phone.push(network)  # and the next push is taken
         assert isinstance(answer, Answer)
