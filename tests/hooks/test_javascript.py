@@ -11,6 +11,7 @@ import pytest
 
 from mqttpush.hooks import Call, FailureKind, HookFailed, Result
 from mqttpush.hooks.javascript.runner import JavaScriptRunner
+from tests.hooks import scripts
 from tests.hooks.script_support import (
     SETTINGS,
     TableHost,
@@ -24,7 +25,7 @@ from tests.hooks.script_support import (
 from tests.hooks.support import call_of
 
 spec = pytest.mark.spec
-GUIDE = (Path(__file__).parent / "scripts" / "onPreSave.js").read_text(encoding="utf-8")
+GUIDE = scripts.GUIDE.read_text(encoding="utf-8")
 STORY = {"section": "sports", "headline": "A & B win"}
 
 
