@@ -240,6 +240,17 @@ class Accounts:
 
         await self._context.store.write(unit)
 
+    async def end_sessions(self, credentials: Credentials, user_id: str) -> None:
+        """All of them, that of who asks too; for the user himself and the administrator."""
+
+        def unit(tx: Transaction) -> None:
+            _, user = self._own(tx, credentials, user_id)
+            owner = Owner(user.app_id, user.subject)
+            tx.tokens.delete_of(owner)
+            end_dead_sessions(tx, owner)
+
+        await self._context.store.write(unit)
+
     async def restore(self, credentials: Credentials, user_id: str) -> None:
         """Undo `suspend`; for the administrator."""
 

@@ -91,6 +91,7 @@ class UserRoutes:
             (204, *hooked),
             parameters=("hard", "soft"),
         )
+        yield Route("DELETE", f"{one}/tokens", self.end_sessions, "End all sessions", (204,))
         yield Route("POST", f"{one}/_restore", self.restore, "Undo suspending a user", (204,))
 
     async def sign_up(self, request: ApiRequest) -> ApiResponse:
@@ -203,6 +204,11 @@ class UserRoutes:
             return ApiResponse(204)
 
         return await self._run(Hooked(visit, None, request.query, user_id), Operation.DELETE, verb)
+
+    async def end_sessions(self, request: ApiRequest) -> ApiResponse:
+        visit = await self._gate.enter(request, USER_OR_MASTER)
+        await self._accounts.end_sessions(visit.credentials, request.parameters["id"])
+        return ApiResponse(204)
 
     async def restore(self, request: ApiRequest) -> ApiResponse:
         visit = await self._gate.enter(request, MASTER_ONLY)
