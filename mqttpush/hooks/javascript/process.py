@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -52,7 +53,6 @@ class Worker:
             "memory_limit_bytes": self._settings.script_memory_bytes,
             "stack_limit_bytes": STACK_BYTES,
             "cpu_limit_s": self._settings.script_cpu_s,
-            "nice": self._settings.script_nice,
         }
         arguments = ("-I", "-B", str(PROGRAM), orjson.dumps(settings).decode())
         self._process = await asyncio.create_subprocess_exec(
@@ -65,6 +65,9 @@ class Worker:
             cwd="/",
             start_new_session=True,
         )
+        with contextlib.suppress(ProcessLookupError):
+            # From here, so that its own start stands back, too.
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._settings.script_nice)
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 kind, _ = await self.receive()

@@ -292,7 +292,6 @@ def _mended(output: str) -> str:
 
 def confine(settings: dict[str, Any]) -> None:
     """Give up what a run does not need; a platform without one of the limits has the others."""
-    os.nice(settings["nice"])
     space = ADDRESS_SPACE_FACTOR * settings["memory_limit_bytes"] + ADDRESS_SPACE_EXTRA
     wanted = {
         "RLIMIT_AS": space,
