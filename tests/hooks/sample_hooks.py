@@ -121,3 +121,8 @@ def note_post_insert(request: Request, response: Response, modules: Modules) -> 
 
 def note_post_save(request: Request, response: Response, modules: Modules) -> None:
     response.body["notes"].append("post save")
+
+
+def slowly_copy(params: dict[str, Any], modules: Modules) -> None:
+    threading.Event().wait(0.1)
+    modules.api.put_object("copies", params["objectID"], {"of": params["objectID"]})
