@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from mqttpush.networks import Ending, Network, Sent, TokenFate
 
@@ -274,6 +277,29 @@ def ours(code: str, detail: str = "") -> Sent:
     return Sent(found.ending, code, found.token, detail=one_line(detail))
 
 
+def read_object(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of an answer's body; an empty one if it is anything else."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def object_in(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object of that name; an empty one if there is none."""
+    value = parent.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def text_in(parent: Mapping[str, Any], name: str) -> str:
+    """The text or whole number of that name; empty if it is anything else, which may be deep."""
+    value = parent.get(name)
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else ""
+
+
 def one_line(text: str) -> str:
     """A network's words, fit for a log line and a table: printable, short."""
     text = text[: 4 * _DETAIL_LIMIT]
@@ -301,7 +327,7 @@ def clock_hint(date: str, now_s: float) -> str:
     """What to do if a network's Date header says that our clock is wrong, else nothing."""
     try:
         ahead_s = -_seconds_until(date, now_s)
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
     if abs(ahead_s) < _CLOCK_TOLERANCE_S:
         return ""

@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import jwt
-import orjson
 
 from mqttpush.config import NetworkSettings
 from mqttpush.errors import InvalidRequest
@@ -162,6 +161,8 @@ class ApnsNetwork:
 
     def _sent(self, answer: Answer, reason: str, dead_since_ms: int | None) -> Sent:
         now_s = self._clock()
+        if dead_since_ms is not None:  # not in the future: a device may yet register again
+            dead_since_ms = min(dead_since_ms, int(now_s * 1000))
         pause = answer.header("Retry-After")
         hint = answers.clock_hint(answer.header("Date"), now_s) if answer.status == 403 else ""
         return answers.sent(
@@ -355,9 +356,6 @@ def as_uuid(text: str) -> str:
 
 def read_error(body: bytes) -> tuple[str, int | None]:
     """Apple's reason, and since when the token is dead: {"reason":"…","timestamp":ms}."""
-    try:
-        parsed = orjson.loads(body)
-        reason, since_ms = str(parsed["reason"]), parsed.get("timestamp")
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-        return "", None
-    return reason, since_ms if isinstance(since_ms, int) else None
+    parsed = answers.read_object(body)
+    since_ms = parsed.get("timestamp")
+    return answers.text_in(parsed, "reason"), since_ms if type(since_ms) is int else None

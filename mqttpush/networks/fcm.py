@@ -281,18 +281,14 @@ def read_error(body: bytes) -> tuple[str, str]:
     The code is FCM's own if there is one, else the canonical one. An INVALID_ARGUMENT that names
     the token gets `.token`: the others are about the message, and must cost nobody his token.
     """
-    try:
-        error = orjson.loads(body)["error"]
-        code, words = str(error.get("status", "")), str(error.get("message", ""))
-        details = [detail for detail in error.get("details", []) if isinstance(detail, dict)]
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-        return "", ""
-    own = [detail["errorCode"] for detail in details if isinstance(detail.get("errorCode"), str)]
+    error = answers.object_in(answers.read_object(body), "error")
+    code, words = answers.text_in(error, "status"), answers.text_in(error, "message")
+    details = _objects_in(error, "details")
+    own = [own for own in (answers.text_in(each, "errorCode") for each in details) if own]
     places = {
-        str(violation.get("field", ""))
+        answers.text_in(violation, "field")
         for detail in details
-        for violation in _list(detail.get("fieldViolations"))
-        if isinstance(violation, dict)
+        for violation in _objects_in(detail, "fieldViolations")
     }
     code = own[0] if own else code
     names_token = own and not places and "registration token" in words.lower()
@@ -301,5 +297,6 @@ def read_error(body: bytes) -> tuple[str, str]:
     return code, words
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _objects_in(parent: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    values = parent.get(name)
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []

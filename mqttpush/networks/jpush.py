@@ -105,11 +105,8 @@ def render(push: Push, remaining_s: int) -> bytes:
 
 def read_error(body: bytes) -> tuple[str, str]:
     """JPush's code and words: {"error":{"code":1011,"message":"…"},"msg_id":…}."""
-    try:
-        error = orjson.loads(body)["error"]
-        code, words = str(error["code"]), str(error.get("message", ""))
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-        return "", ""
+    error = answers.object_in(answers.read_object(body), "error")
+    code, words = answers.text_in(error, "code"), answers.text_in(error, "message")
     if code == "1003" and "registration" in words.lower():
         code += answers.ABOUT_TOKEN
     return code, words

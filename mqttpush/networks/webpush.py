@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 import http_ece
 import jwt
-import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -284,11 +283,8 @@ def generate_key() -> str:
 
 def read_error(body: bytes) -> str:
     """The code of autopush (errno) or of Apple's service (reason), if the body has one."""
-    try:
-        parsed = orjson.loads(body)
-        return str(parsed.get("errno") or parsed.get("reason") or "")
-    except (orjson.JSONDecodeError, AttributeError):
-        return ""
+    parsed = answers.read_object(body)
+    return answers.text_in(parsed, "errno") or answers.text_in(parsed, "reason")
 
 
 def _not_a_subscription(error: InvalidRequest) -> Sent:

@@ -10,6 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqttpush.networks import Ending, Network, TokenFate, answers
+from mqttpush.networks import apns as our_apns
+from mqttpush.networks import fcm as our_fcm
+from mqttpush.networks import jpush as our_jpush
+from mqttpush.networks import webpush as our_webpush
 from mqttpush.networks.answers import TABLE, Blame, meaning
 from mqttpush.provider_simulator import apns, fcm, jpush, webpush
 
@@ -114,3 +118,46 @@ def test_a_wrong_clock_is_named() -> None:
     assert "300 s behind" in answers.clock_hint(date, NOW_S - 300)
     assert not answers.clock_hint(date, NOW_S + 30)
     assert not answers.clock_hint("", NOW_S)
+
+
+@given(st.integers(0, 10**30), st.integers(-(10**6), 10**6))
+def test_any_date_of_a_network_is_read(number: int, zone: int) -> None:
+    for date in (
+        f"Mon, {number} Jan 2024 00:00:00 GMT",
+        f"Mon, 01 Jan {number} 00:00:00 {zone:+05}",
+        f"Mon, 01 Jan 2024 {number}:00:00 GMT",
+    ):
+        assert isinstance(answers.clock_hint(date, NOW_S), str)
+
+
+# As deep as the JSON library reads, which is deeper than Python writes.
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"[" * 100_000,
+        b'{"reason":%(deep)s,"errno":%(deep)s,"error":%(deep)s}' % {b"deep": DEEP},
+        b'{"error":{"status":%(deep)s,"code":%(deep)s,"message":%(deep)s}}' % {b"deep": DEEP},
+        b'{"error":{"details":[{"fieldViolations":[{"field":%s}]}]}}' % DEEP,
+        b'{"error":{"details":[{"errorCode":%s}]}}' % DEEP,
+    ],
+)
+def test_no_answer_is_too_strange_to_be_read(body: bytes) -> None:
+    assert our_apns.read_error(body) == ("", None)
+    assert our_fcm.read_error(body) == ("", "")
+    assert our_jpush.read_error(body) == ("", "")
+    assert our_webpush.read_error(body) == ""
+
+
+def test_numbers_and_words_are_codes_and_nothing_else_is() -> None:
+    assert our_jpush.read_error(b'{"error":{"code":1011,"message":"m"}}') == ("1011", "m")
+    assert our_webpush.read_error(b'{"errno":103}') == "103"
+    assert our_webpush.read_error(b'{"errno":true,"reason":"BadJwtToken"}') == "BadJwtToken"
+    for since in (b"true", b'"1"', b"1.5", b"null"):
+        body = b'{"reason":"Unregistered","timestamp":%s}' % since
+        assert our_apns.read_error(body) == ("Unregistered", None)

@@ -136,6 +136,15 @@ async def test_two_keys_never_share_a_connection() -> None:
 
 
 @in_loop
+async def test_no_token_dies_in_the_future() -> None:
+    async with open_world() as world:
+        for since_ms in (2**63, int(world.clock() * 1000) + 1):
+            world.providers.add_faults(Fault(network=APNS, code="Unregistered", since_ms=since_ms))
+            sent = await world.send(APNS)
+            assert sent.dead_since_ms == int(world.clock() * 1000)
+
+
+@in_loop
 async def test_a_dead_token_is_told_with_its_time() -> None:
     async with open_world() as world:
         token = world.token(APNS)
