@@ -119,8 +119,21 @@ class DeliverySettings(Section):
         description="pushes under way at once over one network; after a crash these go out twice",
         examples=[128],
     )
+    max_pushes_per_s: float = Field(
+        4000.0,
+        gt=0,
+        description="pushes begun a second over all networks; more hold up MQTT clients' pushes",
+        examples=[4000.0],
+    )
     page_size: int = Field(
-        500, ge=10, le=10_000, description="subscribers looked up together", examples=[500]
+        200, ge=10, le=10_000, description="subscribers looked up together", examples=[200]
+    )
+    gather_s: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="how long what came of a push waits for others to be written with, seconds",
+        examples=[0.01],
     )
     default_ttl_s: int = Field(
         2_419_200,

@@ -19,7 +19,7 @@ from math import inf
 from mqttpush.config import DeliverySettings
 from mqttpush.delivery import Cancellable, Clock, Jobs, Keyring
 from mqttpush.delivery.attempts import Attempter
-from mqttpush.delivery.patience import Backoff, Breaker
+from mqttpush.delivery.patience import Backoff, Breaker, Pacer
 from mqttpush.delivery.recorder import Recorder
 from mqttpush.errors import MqttPushError
 from mqttpush.networks import Ending, Keys, Sent
@@ -82,6 +82,7 @@ class Lane:
         recorder: Recorder,
         settings: DeliverySettings,
         backoff: Backoff,
+        pacer: Pacer,
         clock: Clock,
         now_ms: Callable[[], int],
     ) -> None:
@@ -92,6 +93,8 @@ class Lane:
         self._recorder = recorder
         self._settings = settings
         self._backoff = backoff
+        self._pacer = pacer
+        self._pace_timer: Cancellable | None = None
         self._breaker = Breaker(backoff=backoff, failures_to_open=settings.failures_to_pause)
         self._clock = clock
         self._now_ms = now_ms
@@ -233,6 +236,9 @@ class Lane:
         is_first = not self._breaker.is_trying or self.in_flight == 0
         if self._is_stopping or self._breaker.is_open(now_s) or not is_first:
             return None
+        if self._turns and (wait_s := self._pacer.take()):
+            self._hand_out_at(now_s + wait_s)
+            return None
         while self._turns:
             app = self._turns.popleft()
             if app.paused_until_s > now_s:
@@ -250,8 +256,15 @@ class Lane:
             return app, delivery
         return None
 
+    def _hand_out_at(self, when_s: float) -> None:
+        if self._pace_timer is None:
+            self._pace_timer = self._clock.call_at(when_s, self._hand_out)
+
     def _hand_out(self) -> None:
         """Give work to idle workers, or to new ones while there are places."""
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
+            self._pace_timer = None
         while self._idle or self._worker_count < self._settings.concurrency:
             work = self._take()
             if work is None:

@@ -6,10 +6,12 @@ Knows no clock and no network: times come in, times go out.
 from __future__ import annotations
 
 from mqttpush.config import DeliverySettings
-from mqttpush.delivery import RandomSource
+from mqttpush.delivery import Clock, RandomSource
 
 # 2 ** 40 times the shortest wait is beyond any longest one; floats stay finite.
 _MOST_DOUBLINGS = 40
+# A tick of the event loop that sends to a thousand MQTT clients takes longer than that.
+PACE_S = 0.002
 
 
 class Backoff:
@@ -29,6 +31,30 @@ class Backoff:
     def asked_s(self, retry_after_s: float) -> float:
         """What a network asked for, within bounds."""
         return min(retry_after_s, self._settings.max_retry_after_s)
+
+
+class Pacer:
+    """Spreads the beginnings of pushes over time, so that other work finds its turn between them.
+
+    A burst would be answered as a burst, and hold up the event loop for as long as it takes.
+    """
+
+    def __init__(self, *, clock: Clock, per_s: float) -> None:
+        self._clock = clock
+        self._per_s = per_s
+        self._burst = max(1.0, per_s * PACE_S)
+        self._room = self._burst
+        self._seen_s = clock.time()
+
+    def take(self) -> float:
+        """0 if a push may begin now, else how long to wait, seconds."""
+        now_s = self._clock.time()
+        self._room = min(self._burst, self._room + (now_s - self._seen_s) * self._per_s)
+        self._seen_s = now_s
+        if self._room < 1:
+            return max(PACE_S, (1 - self._room) / self._per_s)
+        self._room -= 1
+        return 0.0
 
 
 class Breaker:

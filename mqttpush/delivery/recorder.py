@@ -24,9 +24,10 @@ class _Batch:
 
 
 class Recorder:
-    """One for all networks: the more is sent, the more goes into a commit."""
+    """One for all networks. gather_s: how long endings wait for others to share their commit."""
 
-    def __init__(self, *, jobs: Jobs, clock: Clock) -> None:
+    def __init__(self, *, jobs: Jobs, clock: Clock, gather_s: float) -> None:
+        self._gather_s = gather_s
         self._jobs = jobs
         self._clock = clock
         self._next = _Batch()
@@ -43,13 +44,18 @@ class Recorder:
         """Serve until cancelled."""
         while True:
             await self._wake.wait()
+            if self._gather_s:
+                await self._pause(self._gather_s)
             self._wake.clear()
             batch, self._next = self._next, _Batch()
             while not await self._write(batch.attempts):
-                again = asyncio.Event()
-                self._clock.call_at(self._clock.time() + STORE_RETRY_S, again.set)
-                await again.wait()
+                await self._pause(STORE_RETRY_S)
             batch.done.set()
+
+    async def _pause(self, seconds: float) -> None:
+        over = asyncio.Event()
+        self._clock.call_at(self._clock.time() + seconds, over.set)
+        await over.wait()
 
     async def _write(self, attempts: list[Attempt]) -> bool:
         try:

@@ -12,7 +12,7 @@ from mqttpush.config import DeliverySettings
 from mqttpush.delivery import Clock, Jobs, Keyring, RandomSource
 from mqttpush.delivery.attempts import Attempter
 from mqttpush.delivery.lane import Lane
-from mqttpush.delivery.patience import Backoff
+from mqttpush.delivery.patience import Backoff, Pacer
 from mqttpush.delivery.recorder import Recorder
 from mqttpush.errors import MqttPushError
 from mqttpush.events import NetworkKeysChanged, PhoneChange, PhonesQueued, PhonesRefused
@@ -45,8 +45,9 @@ class Senders:
         self._clock = clock
         self._now_ms = now_ms
         self._metrics = metrics
-        self._recorder = Recorder(jobs=jobs, clock=clock)
+        self._recorder = Recorder(jobs=jobs, clock=clock, gather_s=settings.gather_s)
         backoff = Backoff(settings=settings, random=random)
+        pacer = Pacer(clock=clock, per_s=settings.max_pushes_per_s)
         self._lanes = {
             name: Lane(
                 name=name,
@@ -64,6 +65,7 @@ class Senders:
                 recorder=self._recorder,
                 settings=settings,
                 backoff=backoff,
+                pacer=pacer,
                 clock=clock,
                 now_ms=now_ms,
             )

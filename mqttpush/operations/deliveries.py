@@ -7,7 +7,7 @@ senders have use for, and the rights that count are those of that moment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mqttpush.access import refusal
@@ -16,7 +16,7 @@ from mqttpush.events import InstallationRemoved
 from mqttpush.models import Credentials, Outcome
 from mqttpush.networks import Ending
 from mqttpush.operations.context import Context
-from mqttpush.pushes import Attempt, Delivery, Page, PushJob, Queue, Trace
+from mqttpush.pushes import Attempt, Page, PushJob, Queue, Trace
 from mqttpush.store import Transaction
 
 # A unit holds the store's thread: 20 pages of 500 subscribers without a phone take about 10 ms.
@@ -50,19 +50,25 @@ class Deliveries:
     ) -> Page:
         """About `count` deliveries to be sent now, without those of the keys `taken`."""
 
-        def unit(tx: Transaction) -> Page:
-            now_ms = self._context.now_ms()
-            limit = count + len(taken)
-            found = _fresh(tx.pushes.ready(network, app_id, now_ms, limit), taken)
-            has_more = len(found) >= count
-            if not has_more:
-                has_more = self._expand(tx, network, app_id, count - len(found), now_ms)
-                found = _fresh(tx.pushes.ready(network, app_id, now_ms, limit), taken)
-            if has_more:
-                return Page(found, now_ms)
-            return Page(found, tx.pushes.next_ms(network, app_id, now_ms))
+        now_ms = self._context.now_ms()
+        limit = count + len(taken)
+        store = self._context.store
 
-        return await self._context.store.write(unit)
+        def look(tx: Transaction) -> Page:
+            found = tx.pushes.ready(network, app_id, now_ms, limit)
+            fresh = [each for each in found if each.key not in taken]
+            return Page(fresh, tx.pushes.next_ms(network, app_id, now_ms))
+
+        # What only looks does not keep others from writing.
+        page = await store.read(look)
+        missing_count = count - len(page.deliveries)
+        if missing_count <= 0:
+            return page._replace(next_ms=now_ms)
+        has_more = await store.write(
+            lambda tx: self._expand(tx, network, app_id, missing_count, now_ms)
+        )
+        page = await store.read(look)
+        return page._replace(next_ms=now_ms) if has_more else page
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Write down what came of attempts, and what they say about devices."""
@@ -157,10 +163,6 @@ class Deliveries:
             outcome = Outcome(job.network, Ending.SENT_OVER_MQTT.value, reached)
             tx.messages.add_outcomes(job.message_id, [outcome])
         return is_done, made
-
-
-def _fresh(found: Iterable[Delivery], taken: frozenset[tuple[int, str]]) -> list[Delivery]:
-    return [each for each in found if each.key not in taken]
 
 
 def _remove_device(tx: Transaction, attempt: Attempt) -> None:

@@ -62,12 +62,24 @@ def make_phone_app(
     name: str = "phones",
     topic: str = TOPIC,
 ) -> PhoneApp:
+    """The same in the store of a server that is to be started in `folder` with these settings."""
+    loaded = load_settings(None, environment(folder, settings))
+    return fill_phone_app(loaded, credentials, tokens, name=name, topic=topic)
+
+
+def fill_phone_app(
+    settings: Settings,
+    credentials: Mapping[Network, Mapping[str, Any]],
+    tokens: Mapping[Network, Sequence[str]],
+    *,
+    name: str = "phones",
+    topic: str = TOPIC,
+) -> PhoneApp:
     """An app with these credentials; each token is a phone of a user of its own, who hears `topic`.
 
-    No server may run on the folder's store.
+    No server may run on the store.
     """
-    loaded = load_settings(None, environment(folder, settings))
-    return asyncio.run(_make(loaded, credentials, tokens, name, topic))
+    return asyncio.run(_make(settings, credentials, tokens, name, topic))
 
 
 async def _make(

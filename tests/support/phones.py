@@ -239,7 +239,7 @@ async def phones_on(
 ) -> AsyncIterator[Phones]:
     """A store with these apps and senders at work. settings: of section `delivery`."""
     clock = clock or FakeClock()
-    delivery = DeliverySettings(**settings)
+    delivery = DeliverySettings(**{"max_pushes_per_s": 1e9, "gather_s": 0, **settings})
     network, keyring = FakeNetwork(), FakeKeyring()
     cast: list[Phones] = []
 
