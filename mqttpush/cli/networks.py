@@ -213,10 +213,11 @@ def show(name: str | None, server: ServerOptions, is_json: bool) -> None:
             print_facts(_facts(views[0]))
         elif views:
             rows = [
-                (view["network"], orjson.dumps(view["summary"]).decode(), _time(view))
+                (view["network"] if number == 0 else "", field, value)
                 for view in views
+                for number, (field, value) in enumerate(list(_facts(view).items())[1:])
             ]
-            print_table(("network", "credentials", "set"), rows)
+            print_table(("network", "credentials", ""), rows)
         else:
             note("No credentials yet: `mqttpush network set NETWORK --help` says how to set them.")
 
