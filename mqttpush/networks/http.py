@@ -191,6 +191,7 @@ class HttpClient:
         set_option(pycurl.NOPROXY, "*")
         set_option(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | pycurl.PROTO_HTTP)
         set_option(pycurl.NOSIGNAL, 1)
+        set_option(pycurl.USERAGENT, "mqttpush")  # not the versions of all libraries
         set_option(pycurl.TCP_KEEPALIVE, 1)
         set_option(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         _trust(handle, settings.ca_file)
