@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mqttpush.kinvey import Permission
 from tests.support.collections import Environment, Member, assert_error
+from tests.support.operating import choose, operate
 from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
 
@@ -249,3 +251,63 @@ def test_both_dialects_see_one_object(
     api.ok("PUT", path, token=user.token, json={"m": 2})
     entity = env.ok("GET", f"appdata/{path.split('/')[2]}/o1", ann.authorization)
     assert (entity["m"], entity["_acl"]) == (2, {"creator": user.id})
+
+
+@pytest.mark.spec("kinvey 7.3")
+@pytest.mark.parametrize(
+    ("permission", "is_listed", "reads", "writes", "creates"),
+    [
+        (Permission.PRIVATE, False, 401, 401, 201),
+        (Permission.SHARED, True, 200, 401, 201),
+        (Permission.READ_ONLY, True, 200, 403, 403),
+        (Permission.FULL, True, 200, 200, 201),
+    ],
+)
+def test_a_permission_says_what_others_may_do(
+    server: Server,
+    env: Environment,
+    ann: Member,
+    bob: Member,
+    books: str,
+    permission: Permission,
+    is_listed: bool,
+    reads: int,
+    writes: int,
+    creates: int,
+) -> None:
+    operate(server, lambda each: each.entities.declare(env.key, books, permission))
+    path = f"appdata/{books}/b1"
+    env.ok("PUT", path, env.master, {"n": 1, "_acl": {"creator": ann.id}})
+    assert env.ok("GET", path, ann.authorization)["_acl"] == {"creator": ann.id}
+    assert env.call("GET", path, bob.authorization).status_code == reads
+    assert env.count(books, bob.authorization, {"n": 1}) == int(is_listed)
+    assert env.call("PUT", path, bob.authorization, {"n": 2}).status_code == writes
+    made = env.call("POST", f"appdata/{books}", bob.authorization, {"n": 3})
+    assert made.status_code == creates
+    if creates == 403:
+        assert_error(made, 403, "WritesToCollectionDisallowed")
+        deleted = env.call("DELETE", f"appdata/{books}/?query={{}}", bob.authorization)
+        assert_error(deleted, 403, "WritesToCollectionDisallowed")
+
+
+@pytest.mark.spec("kinvey 7.2")
+def test_where_collections_are_declared_none_appears_by_a_write(server: Server) -> None:
+    env = Environment(server.url, server.create_app("declared"))
+    choose(server, env.key, are_collections_strict=True)
+    ann = env.member()
+    for method, path in (("POST", "appdata/books"), ("GET", "appdata/books")):
+        assert_error(env.call(method, path, ann.authorization, {}), 404, "CollectionNotFound")
+    operate(server, lambda each: each.entities.declare(env.key, "books", Permission.SHARED))
+    env.ok("POST", "appdata/books", ann.authorization, {})
+    env.close()
+
+
+@pytest.mark.spec("kinvey 7.5")
+def test_a_regular_expression_that_never_ends_is_answered_in_time(
+    env: Environment, ann: Member, books: str
+) -> None:
+    env.ok("POST", f"appdata/{books}", ann.authorization, {"a": "a" * 40 + "b"})
+    query = httpx.QueryParams({"query": '{"a": {"$regex": "^(a|a|b?a)+$"}}'})
+    response = env.call("GET", f"appdata/{books}/?{query}", ann.authorization)
+    assert_error(response, 500, "KinveyInternalErrorRetry")
+    assert env.count(books, ann.authorization, {}) == 1
