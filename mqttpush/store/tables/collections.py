@@ -14,7 +14,7 @@ from typing import Final
 from mqttpush.kinvey import Permission
 from mqttpush.models import ANY_AUTHENTICATED, ANYBODY, AclEntry, Object, Owner, Source, User
 from mqttpush.store.collections import LiveClient, ObjectRule
-from mqttpush.store.queries import EntityQuery, Path
+from mqttpush.store.queries import And, EntityQuery, Node, Path, Test
 from mqttpush.store.query_sql import Column, QueryFunction, QuerySql
 from mqttpush.store.tables import Table
 from mqttpush.store.tables.principals import USER_COLUMNS, user_of
@@ -190,11 +190,28 @@ def _entity_sql(
     """
     sql = QuerySql(_entity_columns(bucket))
     sql.parameters.append(bucket.key)
+    where = "source_key = ?"
+    ids = _ids(query.condition)
+    if ids is not None:  # the index finds these, whatever else is asked
+        where += " AND object_id IN (SELECT value FROM json_each(?))"
+        sql.parameters.append(json.dumps(ids))
     allowed = [_allowed(sql, bucket, rule) for rule in rules]
     condition = sql.condition(query.condition)
     if allowed:
         condition = f"CASE WHEN {' AND '.join(allowed)} THEN {condition} ELSE 0 END"
-    return sql, f"source_key = ? AND {condition}"
+    return sql, f"{where} AND {condition}"
+
+
+def _ids(node: Node) -> list[str] | None:
+    """The only `_id`s that can match; None if the condition does not say."""
+    if isinstance(node, And):
+        return next((ids for ids in map(_ids, node.parts) if ids is not None), None)
+    if isinstance(node, Test) and node.path == ("_id",):
+        values = [node.operand] if node.operator == "$eq" else node.operand
+        is_list = node.operator in ("$eq", "$in") and isinstance(values, list)
+        if is_list and all(isinstance(value, str) for value in values):
+            return list(values)
+    return None
 
 
 def _allowed(sql: QuerySql, bucket: Source, rule: ObjectRule) -> str:
