@@ -51,6 +51,10 @@ class Owner(NamedTuple):
     def id(self) -> str:
         return self.subject.partition(":")[2]
 
+    @property
+    def is_user(self) -> bool:
+        return self.subject.startswith("user:")
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -409,7 +413,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Whom a push is for: who hears a source, or these owners, or everybody of the app.
+    """Whom a push is for: who hears a source, or these owners, or every user of the app.
 
     filter_keys: who hears one of these filters, too. installation_ids: besides the owners' devices
     these phones. Nobody gets a push twice on one device.

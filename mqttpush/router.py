@@ -257,7 +257,8 @@ class Router:
             return live.handles if live else ()
         owners: Iterable[Owner] = dict.fromkeys(audience.owners)
         if audience.is_everybody:
-            owners = (owner for owner in live_by_owner if owner.app_id == audience.app_id)
+            app_id = audience.app_id
+            owners = (each for each in live_by_owner if each.app_id == app_id and each.is_user)
         live_owners = (live_by_owner[owner] for owner in owners if owner in live_by_owner)
         return [handle for live in live_owners for handle in live.handles]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -17,12 +18,14 @@ from mqttpush.credentials import (
     secret_hash,
 )
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
+from mqttpush.kinvey import PasswordProof
 from mqttpush.models import NEVER_MS, Credentials, MqttEndpoint, Owner, Principal, PrincipalKind
 from mqttpush.store import ConnectRow, Transaction
 from tests.support import nouns
 from tests.support.loop import in_loop
 from tests.support.stores import opened
 
+CLIENT_SECRET = "the client's secret"
 MAKER = SecretMaker(source=random.Random(7), server_key=b"k" * 32)
 BASE36_ID = r"[a-z0-9]{12}-[a-z0-9]{4}-[a-z0-9]{4}-[a-z0-9]{4}-[a-z0-9]{8}"
 CHEAP = SecuritySettings(argon2_time_cost=1, argon2_memory_kib=1024)
@@ -144,12 +147,13 @@ TOKENS = {
 
 
 def fill(tx: Transaction) -> None:
-    tx.apps.insert(nouns.app("app-1"))
+    tx.apps.insert(replace(nouns.app("app-1"), client_secret_hash=secret_hash(CLIENT_SECRET)))
     tx.apps.insert(nouns.app("app-2"))
     tx.apps.insert(nouns.app("app-off", is_disabled=True))
     tx.apps.insert(nouns.app("app-strict", is_strict=True))
     tx.users.insert(nouns.user("anna", "app-1"))
     tx.users.insert(nouns.user("anna", "app-2"))
+    tx.users.insert(replace(nouns.user("proved", "app-1"), password_hash="hash"))
     tx.users.insert(nouns.user("off", "app-1", is_disabled=True))
     tx.things.insert(nouns.thing("lamp", "app-1"))
     tx.things.insert(nouns.thing("off", "app-1", is_disabled=True))
@@ -276,3 +280,57 @@ def test_connecting_ends_with_the_endpoint_s_time() -> None:
 @pytest.mark.spec("kii 12")
 def test_an_owner_who_is_switched_off_may_not_connect() -> None:
     assert not may_connect(connect_row(is_enabled=False), b"right", nouns.NOW_MS)
+
+
+@pytest.mark.spec("kinvey 2")
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [
+        (CLIENT_SECRET, PrincipalKind.ADMIN),
+        ("service-app-1", PrincipalKind.ADMIN),
+        ("key-of-app-1", PrincipalKind.ANONYMOUS),
+    ],
+)
+@in_loop
+async def test_a_secret_of_the_app_says_who_it_is(secret: str, kind: PrincipalKind) -> None:
+    credentials = Credentials("app-1", app_secret=secret)
+    assert await principal_of(credentials) == Principal("app-1", kind)
+
+
+@pytest.mark.spec("kinvey 2")
+@pytest.mark.parametrize(
+    ("app_id", "secret"),
+    [
+        ("app-1", ""),
+        ("app-1", "service-app-2"),
+        ("app-1", "key-of-app-2"),
+        ("app-2", CLIENT_SECRET),
+        ("nowhere", "service-nowhere"),
+    ],
+)
+@in_loop
+async def test_a_secret_of_another_app_is_none(app_id: str, secret: str) -> None:
+    with pytest.raises(NotAuthenticated):
+        await principal_of(Credentials(app_id, app_secret=secret))
+
+
+@pytest.mark.spec("kinvey 2")
+@in_loop
+async def test_a_proved_password_counts_while_it_is_the_user_s() -> None:
+    proof = PasswordProof("proved", "hash")
+    expected = Principal("app-1", PrincipalKind.USER, "proved")
+    assert await principal_of(Credentials("app-1", proof=proof)) == expected
+    for other in (PasswordProof("proved", "older hash"), PasswordProof("nobody", "hash")):
+        with pytest.raises(NotAuthenticated):
+            await principal_of(Credentials("app-1", proof=other))
+    with pytest.raises(NotAuthenticated):
+        await principal_of(Credentials("app-2", proof=proof))
+
+
+def test_the_service_secret_is_the_same_each_time_and_of_one_app() -> None:
+    maker = SecretMaker(source=random.SystemRandom(), server_key=b"k" * 32)
+    again = SecretMaker(source=random.SystemRandom(), server_key=b"k" * 32)
+    other = SecretMaker(source=random.SystemRandom(), server_key=b"x" * 32)
+    assert maker.service_secret("a") == again.service_secret("a")
+    secrets = {maker.service_secret("a"), maker.service_secret("b"), other.service_secret("a")}
+    assert len(secrets) == 3

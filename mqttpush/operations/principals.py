@@ -215,6 +215,7 @@ class Principals:
                 phone_number=changes.phone_number or user.phone_number,
                 password_hash=password_hash or user.password_hash,
                 fields={**user.fields, **(changes.fields or {})},
+                modified_ms=self._context.now_ms(),
             )
             tx.users.update(changed)
             react_to_user(self._context, tx, Owner(user.app_id, user.subject), "USER_UPDATED")

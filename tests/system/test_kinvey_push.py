@@ -203,7 +203,10 @@ def test_a_broadcast_reaches_every_device_of_enabled_users_once(stage: Stage) ->
     stage.kinvey.ok("DELETE", f"user/{members[1].id}", stage.kinvey.master)
     stage.kinvey.ok("DELETE", f"user/{members[2].id}?hard=true", stage.kinvey.master)
     body = {"messageContent": "to all"}
-    sent = stage.kinvey.ok("POST", "push/sendBroadcast", stage.kinvey.master, body)
+    account = Account(members[0].id, members[0].authtoken)
+    with Device(stage.api.mqtt_endpoint(account)) as browser:
+        sent = stage.kinvey.ok("POST", "push/sendBroadcast", stage.kinvey.master, body)
+        assert browser.next_push() == {"msg": "to all"}
     assert (sent["users"], sent["devices"], sent["queued"]) == (2, 3, 3)
     stage.settle(sent["messageId"])
     assert stage.counts(*tokens, ios) == [1, 0, 0, 1, 1]

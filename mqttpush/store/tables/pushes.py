@@ -211,8 +211,8 @@ class SqlitePushes(Table):
     def _owners_of_devices(self, app_id: str, after: str, limit: int) -> list[str]:
         rows = self._execute(
             "SELECT DISTINCT subject FROM installations WHERE app_id = ? AND subject > ?"
-            " ORDER BY subject LIMIT ?",
-            (app_id, after, limit),
+            " AND subject < 'user;' ORDER BY subject LIMIT ?",  # `;` follows `:`
+            (app_id, after or "user:", limit),
         )
         return [row[0] for row in rows]
 
