@@ -252,8 +252,8 @@ class Metrics(Collector):
         self.hook_latency = Histogram(
             "mqttpush_hook_latency_seconds", "runs of server code, with the wait for their turn"
         )
-        self.hook_queued_runs = Gauge(
-            "mqttpush_hook_queued_runs", "runs that react to data and are not done yet"
+        self.hook_runs_under_way = Gauge(
+            "mqttpush_hook_runs_under_way", "runs that react to data or are by the clock, now"
         )
         # Store
         self.store_commits = Counter("mqttpush_store_commits", "transactions committed")

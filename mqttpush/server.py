@@ -254,7 +254,7 @@ class Server:
         self.application = Application(
             routes=[
                 *kii_routes(operations, self._mqtt_address, running.runs),
-                *kinvey_routes(operations, running.business_logic, self.live, self._mqtt_address),
+                *kinvey_routes(operations, running, self.live, self._mqtt_address),
             ],
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
             settings=self._settings.http,

@@ -79,6 +79,11 @@ class CodeRuns:
         self._wake = asyncio.Event()
         self._in_flight: set[int] = set()
 
+    @property
+    def under_way_count(self) -> int:
+        """Runs that react to data, or are by the clock, and have begun."""
+        return len(self._in_flight)
+
     def wake(self) -> None:
         """Something may be due."""
         self._wake.set()

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from mqttpush.access import refusal
 from mqttpush.config import EmailSettings
 from mqttpush.errors import DomainError, InvalidRequest, LimitReached, MqttPushError
 from mqttpush.hooks import Call, HostRefused
@@ -24,6 +25,7 @@ from mqttpush.operations import Operations
 from mqttpush.operations.broadcasts import message_of, recipients_of
 from mqttpush.operations.collection_access import CollectionAccess
 from mqttpush.operations.context import Context
+from mqttpush.store import Transaction
 
 # (app ID, credentials, method, path below the app, body, content type) -> status, headers, body.
 CallApi = Callable[[Credentials, str, str, bytes, str], Awaitable[tuple[int, dict[str, str], Any]]]
@@ -109,6 +111,20 @@ class HookHost:
         return sent.answer()
 
     # --- mail -------------------------------------------------------------------------------
+
+    async def send_email(self, credentials: Credentials, arguments: list[Any]) -> None:
+        """The same for services, over REST; for the administrator. Raises InvalidRequest."""
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            if not principal.is_admin:
+                raise refusal(principal, "send mail")
+
+        await self._context.store.read(unit)
+        try:
+            await self._send_email(credentials, arguments)
+        except HostRefused as exc:
+            raise InvalidRequest(f"{exc.description} {exc.debug}".strip(), code=exc.error) from exc
 
     async def _send_email(self, _: Credentials, arguments: list[Any]) -> Json:
         settings = self._email

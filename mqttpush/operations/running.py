@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from mqttpush.config import EmailSettings
-from mqttpush.hooks import Host, Language, Runner
+from mqttpush.hooks import Language, Runner
 from mqttpush.hooks.engine import Engine, lines_of
 from mqttpush.hooks.flex import FlexRunner
 from mqttpush.hooks.javascript.runner import JavaScriptRunner
@@ -30,7 +30,7 @@ class Running:
     """What runs code, and for whom."""
 
     engine: Engine
-    host: Host
+    host: HookHost
     business_logic: BusinessLogic
     runs: CodeRuns
     log: HookLog
@@ -78,4 +78,5 @@ class Running:
             business_logic=business_logic,
             source=random.SystemRandom(),
         )
+        metrics.hook_runs_under_way.read = lambda: runs.under_way_count
         return Running(engine, host, business_logic, runs, log)

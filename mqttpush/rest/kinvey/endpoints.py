@@ -8,21 +8,26 @@ from typing import Final
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json
-from mqttpush.operations.business_logic import BusinessLogic, Exchange
+from mqttpush.operations.business_logic import Exchange
+from mqttpush.operations.running import Running
 from mqttpush.rest.kinvey.pipeline import asker_of
-from mqttpush.rest.kinvey.wire import JSON_TYPE, USER_OR_MASTER, Gate
+from mqttpush.rest.kinvey.wire import JSON_TYPE, MASTER_ONLY, USER_OR_MASTER, Gate
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-class EndpointRoutes:
-    """POST /rpc/:appKey/custom/:endpoint."""
+_MAIL_FIELDS: Final = ("from", "to", "subject", "body", "replyTo", "html", "cc", "bcc")
 
-    def __init__(self, gate: Gate, business_logic: BusinessLogic) -> None:
+
+class EndpointRoutes:
+    """POST /rpc/:appKey/custom/:endpoint, and send-email for services."""
+
+    def __init__(self, gate: Gate, running: Running) -> None:
         self._gate = gate
-        self._business_logic = business_logic
+        self._business_logic = running.business_logic
+        self._host = running.host
 
     def table(self) -> Iterator[Route]:
         path = "/rpc/{appKey}/custom/{endpoint}"
@@ -30,6 +35,8 @@ class EndpointRoutes:
         # Its code may answer with any status; these are the usual ones.
         statuses = (200, 550)
         yield Route("POST", path, self.run, "Run a custom endpoint", statuses, any_json, any_json)
+        mail = "/rpc/{appKey}/send-email"
+        yield Route("POST", mail, self.send_email, "Send a mail", (200,), any_json, any_json)
 
     async def run(self, request: ApiRequest) -> ApiResponse:
         visit = await self._gate.enter(request, USER_OR_MASTER)
@@ -46,3 +53,9 @@ class EndpointRoutes:
         )
         answer = await self._business_logic.endpoint(asker_of(visit), exchange)
         return ApiResponse(answer.status, answer.body)
+
+    async def send_email(self, request: ApiRequest) -> ApiResponse:
+        visit = await self._gate.enter(request, MASTER_ONLY)
+        fields = visit.object()
+        await self._host.send_email(visit.credentials, [fields.get(name) for name in _MAIL_FIELDS])
+        return ApiResponse(200, {})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from mqttpush.operations import Operations
-from mqttpush.operations.business_logic import BusinessLogic
+from mqttpush.operations.running import Running
 from mqttpush.rest.kinvey.appdata import AppdataRoutes
 from mqttpush.rest.kinvey.document import DIALECT
 from mqttpush.rest.kinvey.endpoints import EndpointRoutes
@@ -23,12 +23,12 @@ from mqttpush.rest.routing import Route
 
 def kinvey_routes(
     operations: Operations,
-    business_logic: BusinessLogic,
+    running: Running,
     streams: Streams,
     mqtt_address: Callable[[], MqttAddress],
 ) -> Iterator[Route]:
     """Every route of this dialect, each with its section in documents."""
-    gate, pipeline = Gate(operations.environments), Pipeline(business_logic)
+    gate, pipeline = Gate(operations.environments), Pipeline(running.business_logic)
     users = UserRoutes(gate, pipeline, operations.accounts)
     entities = AppdataRoutes(gate, pipeline, operations.entities, users)
     realtime = RealtimeRoutes(gate, operations.live, streams, mqtt_address)
@@ -38,7 +38,7 @@ def kinvey_routes(
         "Kinvey: collections": entities.table(),
         "Kinvey: Live Service": realtime.table(),
         "Kinvey: push": PushRoutes(gate, operations.devices, operations.broadcasts).table(),
-        "Kinvey: endpoints": EndpointRoutes(gate, business_logic).table(),
+        "Kinvey: endpoints": EndpointRoutes(gate, running).table(),
     }
     for tag, routes in sections.items():
         for route in routes:
