@@ -20,7 +20,13 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.models import PhonePayload
 from mqttpush.networks import Ending, Keys, Network, Push, Sent, answers
 from mqttpush.networks.certificates import ApnsCertificate, read_p12, read_pem
-from mqttpush.networks.fields import matching_field, only_fields, p256_private_key, text_field
+from mqttpush.networks.fields import (
+    check_numbers,
+    matching_field,
+    only_fields,
+    p256_private_key,
+    text_field,
+)
 from mqttpush.networks.http import Answer, HttpClient, WayFailed
 from mqttpush.networks.kept import PerApp
 from mqttpush.networks.tokens import is_token
@@ -305,7 +311,10 @@ def _read_certificate(fields: Mapping[str, Any], where: str) -> ApnsCertificate:
     text = text_field(fields, "certificate", where=where)
     if text.startswith("-----"):
         only_fields(fields, _PEM_CERTIFICATE_FIELDS, where=where)
-        return read_pem(text, text_field(fields, "key", where=where), where=where)
+        key_text = text_field(fields, "key", where=where)
+        found = read_pem(text, key_text, where=where)
+        check_numbers(key_text, f"{where}key")
+        return found
     only_fields(fields, _CERTIFICATE_FIELDS, where=where)
     password = fields.get("password", "")
     if not isinstance(password, str):

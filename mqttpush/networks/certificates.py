@@ -5,23 +5,16 @@ Owns what Apple writes into its push certificates. Knows no request.
 
 from __future__ import annotations
 
+import base64
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-from cryptography.hazmat.primitives.serialization.pkcs12 import (
-    PKCS12KeyAndCertificates,
-    load_pkcs12,
-)
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.x509 import load_pem_x509_certificates
 from cryptography.x509.oid import NameOID
 
 from mqttpush.errors import InvalidRequest
+from mqttpush.networks.apart import TooMuchWork, read_apart
 from mqttpush.networks.encoding import from_base64url
 from mqttpush.networks.fields import private_key
 from mqttpush.networks.http import ClientCertificate
@@ -43,37 +36,57 @@ class ApnsCertificate(NamedTuple):
     expires_on: str
 
 
+_P12_PROBLEMS: Final = {
+    "file": ("certificate", "cannot be read as a .p12 file: is it whole?"),
+    "password": ("password", "does not open the file"),
+    "empty": (
+        "certificate",
+        "holds no certificate with its private key: export both from the key chain",
+    ),
+}
+_UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    InternalError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
 def read_p12(text: str, password: str, *, where: str = "") -> ApnsCertificate:
     """The certificate and key of a .p12 file in base64. Raises InvalidRequest.
 
-    Cost: the file says how long its password takes to try; not for the event loop.
+    Not for the event loop.
     """
-    field = f"{where}certificate"
     octets = from_base64url("".join(text.split()))
     if octets is None:
-        raise InvalidRequest("must be a .p12 file in base64, or PEM", field=field)
-    found = _load(octets, password, where)
-    if found.key is None or found.cert is None:
-        problem = "holds no certificate with its private key: export both from the key chain"
-        raise InvalidRequest(problem, field=field)
-    certificate = found.cert.certificate
-    chain = [certificate, *(each.certificate for each in found.additional_certs)]
-    key_pem = found.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
-    return _described(certificate, ClientCertificate(chain_pem, key_pem))
+        problem = "must be a .p12 file in base64, or PEM"
+        raise InvalidRequest(problem, field=f"{where}certificate")
+    try:
+        found = read_apart({"p12": base64.b64encode(octets).decode(), "password": password})
+    except TooMuchWork as exc:
+        problem = "takes too long to open: export it again"
+        raise InvalidRequest(problem, field=f"{where}certificate") from exc
+    if "problem" in found:
+        field, problem = _P12_PROBLEMS[found["problem"]]
+        raise InvalidRequest(problem, field=where + field)
+    return read_pem(found["certificate"], found["key"], where=where)
 
 
 def read_pem(text: str, key_text: str, *, where: str = "") -> ApnsCertificate:
-    """The same of PEM texts. Raises InvalidRequest."""
+    """The same of PEM texts, whose key is not looked at closely. Raises InvalidRequest."""
+    key = private_key(key_text, f"{where}key")
     try:
         certificate = load_pem_x509_certificates(text.encode())[0]
-    except ValueError as exc:
+        public_key = certificate.public_key()
+        described = _described(certificate, ClientCertificate(text.encode(), key_text.encode()))
+    except _UNREADABLE as exc:
         problem = "cannot be read as PEM: is it whole?"
         raise InvalidRequest(problem, field=f"{where}certificate") from exc
-    key = private_key(key_text, f"{where}key")
-    if key.public_key() != certificate.public_key():
+    if key.public_key() != public_key:
         raise InvalidRequest("is not the key of the certificate", field=f"{where}key")
-    return _described(certificate, ClientCertificate(text.encode(), key_text.encode()))
+    return described
 
 
 def _described(certificate: x509.Certificate, client: ClientCertificate) -> ApnsCertificate:
@@ -86,13 +99,3 @@ def _described(certificate: x509.Certificate, client: ClientCertificate) -> Apns
         certificate.not_valid_after_utc.timestamp(),
         certificate.not_valid_after_utc.date().isoformat(),
     )
-
-
-def _load(octets: bytes, password: str, where: str) -> PKCS12KeyAndCertificates:
-    try:
-        return load_pkcs12(octets, password.encode() or None)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
-        if "password" in str(exc).lower():
-            raise InvalidRequest("does not open the file", field=f"{where}password") from exc
-        problem = "cannot be read as a .p12 file: is it whole?"
-        raise InvalidRequest(problem, field=f"{where}certificate") from exc

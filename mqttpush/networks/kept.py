@@ -19,6 +19,24 @@ Made = TypeVar("Made")
 _MAX_APPS: Final = 1024
 
 
+class Pause:
+    """Something that is not done again for a while, by a clock that may be set right meanwhile."""
+
+    __slots__ = ("_began_at_s", "_length_s")
+
+    def __init__(self, length_s: float) -> None:
+        self._length_s = length_s
+        self._began_at_s: float | None = None
+
+    def begin(self, now_s: float) -> None:
+        self._began_at_s = now_s
+
+    def lasts(self, now_s: float) -> bool:
+        """Not once the clock is behind the beginning: nobody knows how long ago that was."""
+        began_at_s = self._began_at_s
+        return began_at_s is not None and 0 <= now_s - began_at_s < self._length_s
+
+
 class PerApp(Generic[Kept]):
     """One thing per app, made of its credentials. dropped: gets what is no longer used."""
 

@@ -26,7 +26,7 @@ HOUR_S = 3600
 
 
 class Clock:
-    """Wall-clock seconds that pass when a test says so. They start now, as google-auth's do."""
+    """Wall-clock seconds that pass when a test says so. They start now, as certificates do."""
 
     def __init__(self) -> None:
         self.now_s = float(int(time.time()))

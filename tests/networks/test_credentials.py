@@ -16,9 +16,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.networks import Network, PushNetwork
+from mqttpush.networks.apart import TooMuchWork, read_apart
 from mqttpush.networks.encoding import to_base64url
 from mqttpush.networks.opening import open_networks
 from mqttpush.networks.webpush import generate_key, public_text, vapid_key
@@ -38,6 +40,20 @@ def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, passphrase: str 
 PUBLIC_PEM = (
     EC_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 )
+RSA_NUMBERS = RSA_KEY.private_numbers()
+# Its parts are those of a key, and do not belong together.
+UNSOUND_PEM = pem_of(
+    rsa.RSAPrivateNumbers(
+        RSA_NUMBERS.p,
+        RSA_NUMBERS.q,
+        RSA_NUMBERS.d + 2,
+        RSA_NUMBERS.dmp1,
+        RSA_NUMBERS.dmq1,
+        RSA_NUMBERS.iqmp,
+        RSA_NUMBERS.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+)
+SHORT_PEM = pem_of(rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505
 P384_PEM = pem_of(ec.generate_private_key(ec.SECP384R1()))
 
 
@@ -91,6 +107,9 @@ def test_nothing_at_all_is_refused(
         ({"private_key": PUBLIC_PEM}, "private_key"),
         ({"private_key": pem_of(EC_KEY)}, "private_key"),
         ({"private_key": "x" * 70_000}, "private_key"),
+        ({"private_key": pem_of(RSA_KEY) + "\n" * 5000}, "private_key"),
+        ({"private_key": UNSOUND_PEM}, "private_key"),
+        ({"private_key": SHORT_PEM}, "private_key"),
         ({"token_uri": "https://evil.example/token"}, "token_uri"),
         ({"token_uri": None}, "token_uri"),
         ({"universe_domain": "evil.example"}, "universe_domain"),
@@ -199,6 +218,15 @@ def test_an_expired_certificate_is_refused_with_its_date(
     error = refused(networks[Network.APNS], expired)
     assert error.field == "certificate"
     assert "expired on 20" in error.problem
+
+
+def test_a_certificate_that_takes_for_ever_to_open_is_given_up() -> None:
+    protection = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(2_000_000).build(b"password")
+    octets = serialize_key_and_certificates(None, RSA_KEY, None, None, protection)
+    question = {"p12": base64.b64encode(octets).decode(), "password": "password"}
+    with pytest.raises(TooMuchWork):
+        read_apart(question, limit_s=0.2)
+    assert read_apart(question)["problem"] == "empty"
 
 
 @pytest.mark.parametrize(

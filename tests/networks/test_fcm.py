@@ -33,13 +33,25 @@ async def test_an_access_token_is_renewed_before_it_ends() -> None:
         await world.send(FCM)
         assert world.providers.fcm.oauth_count == 1
         world.clock.now_s += 2
-        # google-auth signs by the system's clock: the simulator's must not run away from it.
-        world.clock.now_s -= 3300
-        world.providers.fcm.access_token_lifetime_s = 299
-        world.providers.fcm.expire_access_tokens()
+        await world.send(FCM)
+        assert world.providers.fcm.oauth_count == 2
+
+
+@in_loop
+async def test_an_access_token_serves_to_its_end_while_no_other_is_to_be_had() -> None:
+    async with open_world() as world:
+        await world.send(FCM)
+        world.clock.now_s += 3599 - 299
+        trouble = Fault(network=FCM, place="oauth", cut=Cut.RESET_BEFORE, times=None)
+        world.providers.add_faults(trouble)
+        for _ in range(5):
+            assert (await world.send(FCM)).ending is Ending.DELIVERED
+        # Not one a push: libcurl tries once more where a connection it had kept is cut.
+        assert world.providers.fault_report()[0]["struck_count"] == 2
+        world.clock.now_s += 300
+        assert (await world.send(FCM)).ending is None
+        world.providers.clear_faults()
         assert (await world.send(FCM)).ending is Ending.DELIVERED
-        assert (await world.send(FCM)).ending is Ending.DELIVERED
-        assert world.providers.fcm.oauth_count == 3
 
 
 @in_loop
@@ -89,6 +101,32 @@ async def test_a_wrong_clock_is_named() -> None:
     assert sent.ending is Ending.CREDENTIALS_REFUSED
     assert "clock" in sent.detail
     assert "reasonable timeframe" in sent.detail
+
+
+@in_loop
+async def test_a_clock_that_is_set_back_to_right_ends_a_refusal() -> None:
+    right = Clock()
+    wrong = Clock()
+    wrong.now_s += 7200
+    async with (
+        open_providers(clock=right) as providers,
+        open_world(providers, clock=wrong) as world,
+    ):
+        assert (await world.send(FCM)).code == "oauth:invalid_grant"
+        wrong.now_s = right.now_s
+        assert (await world.send(FCM)).ending is Ending.DELIVERED
+
+
+@in_loop
+async def test_a_push_that_may_have_arrived_is_not_called_unsent() -> None:
+    async with open_world() as world:
+        await world.send(FCM)
+        # Twice: libcurl tries once more where a connection it had kept is cut.
+        world.providers.add_faults(Fault(network=FCM, cut=Cut.RESET_AFTER, times=2))
+        assert (await world.send(FCM)).code == "no_answer"
+        world.providers.fcm.expire_access_tokens()
+        world.providers.add_faults(Fault(network=FCM, place="oauth", cut=Cut.RESET_AFTER, times=2))
+        assert (await world.send(FCM)).code == "unreachable"
 
 
 @pytest.mark.parametrize(
