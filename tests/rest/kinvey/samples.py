@@ -11,8 +11,9 @@ from urllib.parse import quote
 MARK = "only-for-the-owner"
 # Their answers have no end, or come when something happens: tests of their own try them.
 ENDLESS = ("/realtime/{appKey}", "/v2/subscribe/{appKey}/{channels}/0")
-# What only code that an operator installed can answer.
-NEEDS_CODE = "/rpc/{appKey}/custom/{endpoint}"
+# What an operator must set up first: code, a mail server.
+NEEDS_SETUP = ("/rpc/{appKey}/custom/{endpoint}", "/rpc/{appKey}/send-email")
+NEEDS_MAIL = "/rpc/{appKey}/send-email"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LIVE = {"deviceId": "a-browser"}
 # By the end of the path.
