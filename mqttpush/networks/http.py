@@ -36,6 +36,8 @@ _BEFORE_SENDING: Final = frozenset(
 )
 _CERTIFICATE_PROBLEMS: Final = frozenset({pycurl.E_SSL_CERTPROBLEM})
 _HASHED_NAME: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+# libcurl alone stops at 6 MB of 1xx; in lines of 4 bytes, as Python keeps them, that is 70 MB.
+_MAX_HEAD_BYTES: Final = 65_536
 # Idle handles kept; one is 6 KiB, so 256 of them are 1.5 MiB.
 _IDLE_HANDLES: Final = 256
 
@@ -129,12 +131,12 @@ class HttpClient:
         if self._is_closed:
             raise WayFailed("the client is closed", was_sent=False)
         handle = self._idle.pop() if self._idle else self._make_handle()
-        header_lines: list[bytes] = []
+        head = _Head()
         sink = _Sink(self._settings.max_answer_bytes)
         handle.setopt(pycurl.URL, url)
         handle.setopt(pycurl.HTTPHEADER, headers)
         handle.setopt(pycurl.POSTFIELDS, body)
-        handle.setopt(pycurl.HEADERFUNCTION, header_lines.append)
+        handle.setopt(pycurl.HEADERFUNCTION, head.take)
         handle.setopt(pycurl.WRITEFUNCTION, sink.take)
         if connect_to:
             handle.setopt(pycurl.CONNECT_TO, [connect_to])
@@ -145,7 +147,7 @@ class HttpClient:
         except pycurl.error as exc:
             status = handle.getinfo(pycurl.RESPONSE_CODE)
             # A refusal without its whole body is no refusal yet; that it was taken says the status.
-            if not status or (status >= 300 and not sink.is_full):
+            if not 200 <= status < 300 and not sink.is_full:
                 raise self._failure(handle, exc) from exc
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -154,11 +156,13 @@ class HttpClient:
             raise  # the handle is libcurl's until the next tick: not kept
         finally:
             self._under_way -= 1
+        if status < 200:
+            raise WayFailed(f"a status of {status} is no answer", was_sent=True)
         if connect_to:
             handle.unsetopt(pycurl.CONNECT_TO)
         if len(self._idle) < _IDLE_HANDLES:
             self._idle.append(handle)
-        return Answer(status, header_lines, sink.content())
+        return Answer(status, head.lines, sink.content())
 
     async def close(self) -> None:
         """End all connections; requests under way fail with WayFailed."""
@@ -201,6 +205,25 @@ class HttpClient:
             set_option(pycurl.SSLKEYTYPE, "PEM")
             set_option(pycurl.SSLKEY_BLOB, self._certificate.private_key_pem)
         return handle
+
+
+class _Head:
+    """The header lines of an answer, without those of the 1xx before it, up to a limit."""
+
+    __slots__ = ("_left_bytes", "lines")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self._left_bytes = _MAX_HEAD_BYTES
+
+    def take(self, line: bytes) -> int:
+        self._left_bytes -= len(line)
+        if self._left_bytes < 0:
+            return -1
+        if line.startswith(b"HTTP/"):
+            self.lines.clear()
+        self.lines.append(line)
+        return len(line)
 
 
 class _Sink:

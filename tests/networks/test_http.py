@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,6 +96,16 @@ async def test_an_answer_comes_back_with_its_status_headers_and_body() -> None:
 
 
 @in_loop
+async def test_a_request_has_nothing_of_the_one_before_it() -> None:
+    async with open_host(answering(OK)) as host, open_client() as client:
+        await client.post(host.url, ["Authorization: Bearer secret", "X-First: 1"], b"body")
+        await client.post(host.url, [], b"body")
+        assert b"secret" in host.requests[0]
+        assert b"Authorization" not in host.requests[1]
+        assert b"X-First" not in host.requests[1]
+
+
+@in_loop
 async def test_requests_share_a_few_connections() -> None:
     async with open_host(answering(OK)) as host, open_client(max_connections=3) as client:
         async with asyncio.TaskGroup() as group:
@@ -149,6 +160,49 @@ async def test_endless_headers_are_a_failure() -> None:
         with pytest.raises(WayFailed) as failure:
             await client.post(host.url, [], b"body")
     assert failure.value.was_sent
+
+
+async def endless_hints(reader: Reader, writer: Writer) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n" + b"a:\r\n" * 1000 + b"\r\n")
+        await writer.drain()
+
+
+@in_loop
+async def test_endless_early_hints_are_a_failure_and_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        async with open_host(endless_hints) as host, open_client() as client:
+            with pytest.raises(WayFailed):
+                await client.post(host.url, [], b"body")
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 199 X\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+@in_loop
+async def test_a_status_that_is_not_the_last_is_no_answer(raw: bytes) -> None:
+    async with open_host(answering(raw)) as host, open_client(timeout_s=0.3) as client:
+        with pytest.raises(WayFailed) as failure:
+            await client.post(host.url, [], b"body")
+    assert failure.value.was_sent
+
+
+@in_loop
+async def test_what_comes_before_the_answer_is_not_taken_for_it() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 999\r\n\r\n"
+    last = b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"
+    async with open_host(answering(hints + last)) as host, open_client() as client:
+        answer = await client.post(host.url, [], b"body")
+    assert (answer.status, answer.header("Retry-After")) == (503, "")
 
 
 @pytest.mark.parametrize(
