@@ -7,6 +7,7 @@ credentials are those of the run and not a header's.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -24,9 +25,9 @@ async def call_inside(
     content_type: str,
 ) -> tuple[int, dict[str, str], Any]:
     """Status, headers and JSON of the answer. path: below the app."""
-    path, _, _ = path.partition("?")
+    path, _, query = path.partition("?")
     headers = {"content-type": content_type} if body else {}
-    request = ApiRequest(method, {}, {}, headers, body, "", acting=credentials)
+    request = ApiRequest(method, {}, dict(parse_qsl(query)), headers, body, "", acting=credentials)
     response = await application.answer(request, f"/api/apps/{credentials.app_id}{path}")
     answer = response.body
     if isinstance(answer, bytes):
