@@ -13,7 +13,6 @@ MARK = "only-for-the-owner"
 ENDLESS = ("/realtime/{appKey}", "/v2/subscribe/{appKey}/{channels}/0")
 # What an operator must set up first: code, a mail server.
 NEEDS_SETUP = ("/rpc/{appKey}/custom/{endpoint}", "/rpc/{appKey}/send-email")
-NEEDS_MAIL = "/rpc/{appKey}/send-email"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LIVE = {"deviceId": "a-browser"}
 # By the end of the path.
