@@ -13,7 +13,7 @@ import os
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -72,7 +72,7 @@ class ClientCertificate:
     """What a client shows in the TLS handshake: PEM, the chain and its unencrypted key."""
 
     certificate_pem: bytes
-    private_key_pem: bytes
+    private_key_pem: bytes = field(repr=False)
 
 
 def _trust(handle: pycurl.Curl, ca_file: str) -> None:
@@ -134,6 +134,7 @@ class HttpClient:
         head = _Head()
         sink = _Sink(self._settings.max_answer_bytes)
         handle.setopt(pycurl.URL, url)
+        handle.unsetopt(pycurl.HTTPHEADER)  # setting no headers at all would leave the last ones
         handle.setopt(pycurl.HTTPHEADER, headers)
         handle.setopt(pycurl.POSTFIELDS, body)
         handle.setopt(pycurl.HEADERFUNCTION, head.take)
