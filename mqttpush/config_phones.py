@@ -126,7 +126,7 @@ class DeliverySettings(Section):
         examples=[4000.0],
     )
     page_size: int = Field(
-        200, ge=10, le=10_000, description="subscribers looked up together", examples=[200]
+        50, ge=10, le=10_000, description="subscribers looked up together", examples=[50]
     )
     gather_s: float = Field(
         0.01,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import measure
+from .phones import DEVICES, MANY_DEVICES, PhonePush, fan_out_beside, send_rate
 from .rest import CONNECTIONS
 from .servers import (
     Amqtt,
@@ -251,9 +252,34 @@ def _stalled(server: Server, scale: Scale) -> Measured:
     }
 
 
+def _phones(server: Server, scale: Scale) -> Measured:
+    assert isinstance(server, PhonePush)
+    server.fill(scale.of(DEVICES, 2_000), scale.of(MANY_DEVICES, 20_000))
+    measured: dict[str, Samples] = {}
+    for network in PHONE_NETWORKS:
+        send_rate(server, network)  # warms up
+        rates, costs = zip(*(send_rate(server, network) for _ in range(3)), strict=True)
+        measured |= {f"{network}-rate": Samples(rates), f"{network}-cpu": Samples(costs)}
+    devices, events = 1_000, scale.of(200, 40)
+    server.loadgen.connect(server.mqtt_port, server.devices(devices))
+    server.push(events, devices, rate=20)
+    fan_out_beside(server, devices, events)  # fills the store's caches
+    rounds = [fan_out_beside(server, devices, events) for _ in range(scale.of(3, 1))]
+    alone, beside, memory = zip(*rounds, strict=True)
+    ratios = [after / before for before, after in zip(alone, beside, strict=True)]
+    return {
+        **measured,
+        "ratio": Samples(tuple(ratios)),
+        "alone": Samples(alone),
+        "beside": Samples(beside),
+        "memory": Samples(memory),
+    }
+
+
 _PER_PUSH = "server CPU per delivered push"
 _PER_CONNECTION = "growth of the server's PSS per connection"
 _RATE = Metric("rate", "pushes/s", "pushes received a second", is_more_better=True)
+PHONE_NETWORKS = ("fcm", "apns", "jpush", "webpush")
 _BROKERS = (Mosquitto, Nats, Amqtt)
 
 CASES = (
@@ -362,5 +388,37 @@ CASES = (
         ),
         _stalled,
         (MqttPush,),
+    ),
+    Case(
+        "phones",
+        "20,000 phones of each network, simulated on the load's core; then 100,000 beside"
+        " 20 events a second to 1,000 MQTT devices",
+        (
+            *(
+                metric
+                for network in PHONE_NETWORKS
+                for metric in (
+                    Metric(
+                        f"{network}-rate",
+                        "pushes/s",
+                        f"pushes {network} took a second",
+                        bar=2_000,
+                        is_more_better=True,
+                    ),
+                    Metric(
+                        f"{network}-cpu",
+                        "µs",
+                        f"server CPU per push over {network}, store included",
+                        bar=400.0,
+                    ),
+                )
+            ),
+            Metric("memory", "MiB", "growth while 100,000 phones are worked off", bar=20.0),
+            Metric("ratio", "x", "p99 of MQTT pushes beside that / p99 alone", bar=1.3),
+            Metric("alone", "ms", "p99, write sent to push received, alone"),
+            Metric("beside", "ms", "p99, write sent to push received, beside"),
+        ),
+        _phones,
+        (PhonePush,),
     ),
 )

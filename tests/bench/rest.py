@@ -101,6 +101,12 @@ class App:
         request = self._request("POST", path, body=body, kind=MESSAGE_TYPE, token=self.admin_token)
         return [request] * count
 
+    def send_to_topic(self, topic: str, message: object) -> None:
+        """Send one message."""
+        path = f"{self._root}/topics/{topic}/push/messages"
+        token = self.admin_token
+        self._send([self._request("POST", path, body=message, kind=MESSAGE_TYPE, token=token)])
+
     def _request(
         self,
         method: str,
