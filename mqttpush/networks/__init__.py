@@ -9,7 +9,7 @@ never a branch, so that no answer of a network is without a meaning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -92,7 +92,7 @@ class Keys:
 
     app_id: str
     network: Network
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any] = field(repr=False)
     summary: Mapping[str, Any]
 
 

@@ -123,6 +123,8 @@ def is_public(address: str) -> bool:
         parsed = ip_address(address)
     except ValueError:
         return False
+    if isinstance(parsed, IPv6Address) and parsed.scope_id:
+        return False  # of one link of ours
     if isinstance(parsed, IPv6Address) and parsed in _NAT64:
         return is_public(str(IPv4Address(int(parsed) & 0xFFFF_FFFF)))
     if any(parsed.version == kept.version and parsed in kept for kept in _NOT_PUBLIC):
@@ -140,12 +142,13 @@ async def resolve_name(host: str, port: int) -> Sequence[str]:
 
 
 class Addresses:
-    """Names to checked addresses. timeout_s: longest wait for a name; clock: monotonic seconds."""
+    """Names to checked addresses. timeout_s: longest wait for a name; clock: seconds."""
 
     def __init__(self, *, resolve: Resolve, timeout_s: float, clock: Callable[[], float]) -> None:
         self._resolve = resolve
         self._timeout_s = timeout_s
         self._clock = clock
+        # When the name was asked, and its addresses.
         self._cached: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
         self._under_way: dict[str, SharedWork[str]] = {}
 
@@ -155,7 +158,7 @@ class Addresses:
         Raises AddressRefused, or AddressUnknown if the name cannot be resolved in time.
         """
         cached = self._cached.get(host)
-        if cached is not None and self._clock() < cached[0]:
+        if cached is not None and 0 <= self._clock() - cached[0] < _CACHE_S:
             return cached[1][0]
         work = self._under_way.setdefault(host, SharedWork())
         try:
@@ -174,7 +177,7 @@ class Addresses:
             raise AddressUnknown(f"the name {host} has no address")
         if not all(map(is_public, addresses)):
             raise AddressRefused(f"{host} has an address that is not public")
-        self._cached[host] = (self._clock() + _CACHE_S, addresses[:_MAX_ADDRESSES])
+        self._cached[host] = (self._clock(), addresses[:_MAX_ADDRESSES])
         self._cached.move_to_end(host)
         if len(self._cached) > _MAX_CACHED:
             self._cached.popitem(last=False)

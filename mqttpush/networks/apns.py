@@ -1,16 +1,17 @@
 """APNs: HTTP/2, with a provider token (.p8) or a certificate (.p12), both environments.
 
 Owns Apple's credentials, headers and reasons. Knows no retry. The one idea: Apple takes one key a
-connection, so each app's credentials have connections of their own, and the provider token of a key
-is signed again when it is old or refused, never oftener than Apple allows.
+connection, so each app's credentials have connections of their own, while a key's provider token
+serves all of them and is signed again when it is old or refused, never oftener than Apple allows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import jwt
@@ -28,7 +29,7 @@ from mqttpush.networks.fields import (
     text_field,
 )
 from mqttpush.networks.http import Answer, HttpClient, WayFailed
-from mqttpush.networks.kept import PerApp
+from mqttpush.networks.kept import Pause, PerApp
 from mqttpush.networks.tokens import is_token
 
 # Apple: no younger than 20 minutes when replaced, no older than 60.
@@ -36,6 +37,8 @@ _SIGN_AGAIN_S: Final = 3000.0
 _LEAST_AGE_S: Final = 1200.0
 # Connections of so many apps are kept; one idle connection is a socket and 60 KiB.
 _MAX_APPS: Final = 256
+# Signed tokens are kept for longer than connections: Apple minds a key that signs too often.
+_MAX_SIGNERS: Final = 4096
 _MAX_COLLAPSE_ID_BYTES: Final = 64
 _COLLAPSE_ID: Final = re.compile(r"[!-~]{1,64}")
 # apns-push-type -> what is added to the topic ("Sending notification requests to APNs").
@@ -45,6 +48,7 @@ _TOPIC_SUFFIXES: Final = {
     "location": ".location-query",
     "voip": ".voip",
     "complication": ".complication",
+    "controls": ".push-type.controls",
     "fileprovider": ".pushkit.fileprovider",
     "mdm": "",
     "liveactivity": ".push-type.liveactivity",
@@ -72,6 +76,8 @@ class ApnsNetwork:
         self._clock = clock
         self._providers = PerApp(self._make_providers, dropped=self._retire, limit=_MAX_APPS)
         self._retired: list[_Provider] = []
+        self._signers: OrderedDict[tuple[str, ...], _Signer] = OrderedDict()
+        self._is_closed = False
 
     def check(self, app_id: str, fields: Mapping[str, Any]) -> Keys:
         """fields: of a key (`key` as PEM, `keyId`, `teamId`, `topic`) or of a certificate.
@@ -102,6 +108,7 @@ class ApnsNetwork:
         """
         if not is_token(Network.APNS, push.token):
             return answers.ours(answers.TOKEN_INVALID)
+        await self._close_retired()  # first: what it waits for may retire others
         provider = self._providers.of(keys)[push.is_development]
         if provider is None:
             return Sent(Ending.NOT_CONFIGURED, "not_configured")
@@ -127,7 +134,8 @@ class ApnsNetwork:
         return sent
 
     async def close(self) -> None:
-        """End the connections."""
+        """End the connections; what is sent after that is not."""
+        self._is_closed = True
         for providers in self._providers.clear():
             self._retire(providers)
         for provider in self._retired:
@@ -144,13 +152,15 @@ class ApnsNetwork:
     async def _post(self, provider: _Provider, push: Push, headers: tuple[str, ...]) -> Sent:
         if provider.not_after_s is not None and provider.not_after_s < self._clock():
             return answers.ours(answers.CERTIFICATE_EXPIRED)
-        await self._close_retired()
+        if self._is_closed:
+            return answers.way_failed(False, "APNs is closed here")
         settings = self._settings
         base = settings.apns_development_url if push.is_development else settings.apns_url
         url = f"{base}/3/device/{push.token}"
+        signer = provider.signer
         is_second = False
         while True:
-            authorization = provider.authorization(self._clock())
+            authorization = signer.authorization(self._clock()) if signer else ()
             try:
                 answer = await provider.http.post(
                     url, (*headers, *authorization), push.payload.body
@@ -161,7 +171,8 @@ class ApnsNetwork:
                 return answers.sent(Network.APNS, 200, "")
             reason, dead_since_ms = read_error(answer.body)
             renews = answers.meaning(Network.APNS, answer.status, reason).renews
-            if is_second or not renews or not provider.renew(authorization, self._clock()):
+            may_renew = renews and not is_second
+            if not (may_renew and signer and signer.renew(authorization, self._clock())):
                 return self._sent(answer, reason, dead_since_ms)
             is_second = True
 
@@ -189,9 +200,21 @@ class ApnsNetwork:
         return general, self._make_provider(own) if own else general
 
     def _make_provider(self, fields: Mapping[str, Any]) -> _Provider:
-        if "certificate" in fields:
-            return _CertificateProvider(fields, self._settings)
-        return _KeyProvider(fields, self._settings)
+        topic = fields["topic"]
+        if "certificate" not in fields:
+            return _Provider(HttpClient(self._settings), topic, self._signer(fields), None)
+        found = read_pem(fields["certificate"], fields["key"])
+        http = HttpClient(self._settings, certificate=found.client)
+        return _Provider(http, topic, None, found.not_after_s)
+
+    def _signer(self, fields: Mapping[str, Any]) -> _Signer:
+        """One a key, whichever apps it serves and whatever became of their connections."""
+        name = tuple(fields[part] for part in ("teamId", "keyId", "key"))
+        signer = self._signers[name] = self._signers.get(name) or _Signer(*name)
+        self._signers.move_to_end(name)
+        if len(self._signers) > _MAX_SIGNERS:
+            self._signers.popitem(last=False)
+        return signer
 
     def _retire(self, providers: tuple[_Provider | None, _Provider | None]) -> None:
         self._retired += {id(p): p for p in providers if p is not None}.values()
@@ -202,44 +225,38 @@ class ApnsNetwork:
             await self._retired.pop(0).http.close()
 
 
-class _Provider(Protocol):
-    """One set of credentials at work. not_after_s: when they end, if that is known."""
+class _Provider(NamedTuple):
+    """One set of credentials at work: a key's signer, or a certificate and when it ends."""
 
     http: HttpClient
     topic: str
+    signer: _Signer | None
     not_after_s: float | None
+
+
+class _Signer:
+    """A .p8 key: a provider token in each request."""
+
+    def __init__(self, team_id: str, key_id: str, pem: str) -> None:
+        self._key = p256_private_key(pem, "key")
+        self._key_id, self._team_id = key_id, team_id
+        self._line: tuple[str, ...] = ()
+        self._signed_at_s = 0.0
+        self._renewed = Pause(_LEAST_AGE_S)
 
     def authorization(self, now_s: float) -> tuple[str, ...]:
         """The header lines that prove who sends."""
-
-    def renew(self, refused: tuple[str, ...], now_s: float) -> bool:
-        """Get other header lines than the refused ones; False if there are no others."""
-
-
-class _KeyProvider:
-    """A .p8 key: a provider token in each request."""
-
-    def __init__(self, fields: Mapping[str, Any], settings: NetworkSettings) -> None:
-        self.http = HttpClient(settings)
-        self.topic = fields["topic"]
-        self.not_after_s: float | None = None
-        self._key = p256_private_key(fields["key"], "key")
-        self._key_id, self._team_id = fields["keyId"], fields["teamId"]
-        self._line: tuple[str, ...] = ()
-        self._signed_at_s = 0.0
-        self._next_renewal_at_s = 0.0
-
-    def authorization(self, now_s: float) -> tuple[str, ...]:
         if not self._line or not 0 <= now_s - self._signed_at_s < _SIGN_AGAIN_S:
             self._sign(now_s)
         return self._line
 
     def renew(self, refused: tuple[str, ...], now_s: float) -> bool:
+        """Get other header lines than the refused ones; False if there are no others."""
         if self._line != refused:
             return True  # somebody else was refused too, and signed
-        if now_s < self._next_renewal_at_s:
+        if self._renewed.lasts(now_s):
             return False
-        self._next_renewal_at_s = now_s + _LEAST_AGE_S
+        self._renewed.begin(now_s)
         self._sign(now_s)
         return True
 
@@ -248,22 +265,6 @@ class _KeyProvider:
         token = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
         self._line = (f"authorization: bearer {token}",)
         self._signed_at_s = now_s
-
-
-class _CertificateProvider:
-    """A .p12 certificate: shown in the handshake."""
-
-    def __init__(self, fields: Mapping[str, Any], settings: NetworkSettings) -> None:
-        certificate = read_pem(fields["certificate"], fields["key"])
-        self.http = HttpClient(settings, certificate=certificate.client)
-        self.topic = fields["topic"]
-        self.not_after_s: float | None = certificate.not_after_s
-
-    def authorization(self, now_s: float) -> tuple[str, ...]:
-        return ()
-
-    def renew(self, refused: tuple[str, ...], now_s: float) -> bool:
-        return False
 
 
 def _check_one(

@@ -66,6 +66,7 @@ KNOWN_HOSTS = EndpointRules(NetworkSettings())
         "fd00:ec2::254",  # a cloud's metadata
         "fe80::1",
         "fe80::1%eth0",
+        "2a00:1450:4001::1%eth0",
         "fec0::1",
         "ff02::1",
         "",
@@ -236,6 +237,16 @@ async def test_a_name_that_was_rebound_is_refused_when_it_is_asked_again() -> No
     found = addresses(Resolver(["8.8.8.8"], ["127.0.0.1"]), clock)
     await found.find("push.example.com")
     clock.now_s += 61
+    with pytest.raises(AddressRefused):
+        await found.find("push.example.com")
+
+
+@in_loop
+async def test_a_clock_that_is_set_back_does_not_keep_old_addresses() -> None:
+    clock = Clock()
+    found = addresses(Resolver(["8.8.8.8"], ["127.0.0.1"]), clock)
+    await found.find("push.example.com")
+    clock.now_s -= 86_400
     with pytest.raises(AddressRefused):
         await found.find("push.example.com")
 

@@ -13,7 +13,7 @@ from mqttpush.models import PhonePayload
 from mqttpush.networks import Ending, Network, Push, TokenFate
 from mqttpush.networks.apns import collapse_id, delivery_headers
 from mqttpush.provider_simulator import Fault
-from tests.networks.support import HOUR_S, TOPIC, certificate_fields, open_world
+from tests.networks.support import HOUR_S, TOPIC, certificate_fields, fields_from, open_world
 from tests.support.loop import in_loop
 
 APNS = Network.APNS
@@ -50,6 +50,29 @@ async def test_a_clock_that_apple_never_believes_does_not_cost_a_signature_a_pus
             sent = await world.send(APNS)
             assert (sent.ending, sent.code) == (Ending.CREDENTIALS_REFUSED, "ExpiredProviderToken")
         assert world.providers.fault_report()[0]["struck_count"] == 61
+
+
+@in_loop
+async def test_a_key_of_several_apps_signs_once_for_all() -> None:
+    async with open_world() as world:
+        fields = fields_from(world.providers, APNS)
+        lines = set()
+        for app, topic in (("one", "com.example.one"), ("two", "com.example.two"), ("one", TOPIC)):
+            keys = world.networks[APNS].check(app, {**fields, "topic": topic})
+            token = world.token(APNS)
+            sent = await world.networks[APNS].send(keys, world.push(APNS, token))
+            assert sent.ending is Ending.DELIVERED
+            lines.add(world.headers(APNS, token)["authorization"])
+        assert len(lines) == 1
+
+
+@in_loop
+async def test_nothing_is_sent_once_the_network_is_closed() -> None:
+    async with open_world() as world:
+        await world.send(APNS)
+        await world.networks[APNS].close()
+        sent = await world.send(APNS)
+        assert (sent.ending, sent.code) == (None, "unreachable")
 
 
 @in_loop
@@ -195,6 +218,7 @@ def test_the_headers_say_what_the_push_is() -> None:
         ({"is_urgent": False}, "apns-priority", "5"),
         ({"push_type": "background"}, "apns-priority", "5"),
         ({"push_type": "voip"}, "apns-topic", f"{TOPIC}.voip"),
+        ({"push_type": "controls"}, "apns-topic", f"{TOPIC}.push-type.controls"),
         ({"push_type": "high"}, "apns-push-type", "alert"),
         ({"push_type": "x\r\ny: z"}, "apns-push-type", "alert"),
         ({"ttl_s": 0}, "apns-expiration", "0"),

@@ -80,8 +80,8 @@ def test_good_credentials_may_be_checked_again_and_show_no_secret(
     again = networks[network].check("app", keys.fields)
     assert again == keys
     secret_names = ("private_key", "key", "masterSecret", "privateKey", "password", "certificate")
-    shown = repr(keys.summary)
-    assert shown != "{}"
+    shown = f"{keys!r} {keys}"
+    assert keys.summary
     for name in secret_names:
         assert str(keys.fields.get(name, "no such field")) not in shown
 

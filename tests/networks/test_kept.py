@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from mqttpush.networks import Keys, Network
-from mqttpush.networks.kept import PerApp, SharedWork
+from mqttpush.networks.kept import Pause, PerApp, SharedWork
 from tests.support.loop import in_loop
 
 
@@ -34,6 +34,16 @@ def test_what_is_not_used_for_long_or_was_replaced_is_dropped() -> None:
     per_app.of(keys("a", "two"))
     assert dropped == ["b", "a"]
     assert sorted(per_app.clear()) == ["a", "c"]
+
+
+def test_a_pause_ends_by_itself_and_when_the_clock_is_set_back() -> None:
+    pause = Pause(10.0)
+    assert not pause.lasts(100.0)
+    pause.begin(100.0)
+    assert pause.lasts(100.0)
+    assert pause.lasts(109.9)
+    assert not pause.lasts(110.0)
+    assert not pause.lasts(99.0)
 
 
 @in_loop
