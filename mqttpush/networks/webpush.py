@@ -88,51 +88,15 @@ class WebPushNetwork:
 
         Web Push has no dry run: of one, only what can be checked here is.
         """
-        return await self._send(keys, push, is_dry_run=push.is_dry_run)
-
-    async def test(self, keys: Keys, token: str | None) -> Sent:
-        """Is the key fit to sign, and the subscription one this server would send to?"""
-        self._vouchers.of(keys).authorization("https://example.com", self._clock())
-        if token is None:
-            detail = "the key is good; whether browsers know it only a push tells"
-            return Sent(Ending.DELIVERED, answers.DRY_RUN, detail=detail)
-        return await self._find_way(token)
-
-    async def close(self) -> None:
-        """End the connections."""
-        await self._http.close()
-
-    async def _find_way(self, token: str) -> Sent:
         try:
-            subscription = Subscription(token, self._rules)
-            assert subscription.public_key is not None  # on the curve
-            if not subscription.endpoint.is_simulator:
-                await self._addresses.find(subscription.endpoint.host)
-        except InvalidRequest as exc:
-            return _not_a_subscription(exc)
-        except AddressRefused as exc:
-            return answers.ours(answers.ADDRESS_REFUSED, str(exc))
-        except AddressUnknown as exc:
-            return answers.ours(answers.UNREACHABLE, str(exc))
-        return answers.ours(answers.DRY_RUN)
-
-    async def _send(self, keys: Keys, push: Push, *, is_dry_run: bool) -> Sent:
-        if is_dry_run:
-            return await self._find_way(push.token)
-        try:
-            subscription = Subscription(push.token, self._rules)
-            endpoint = subscription.endpoint
-            way, address = "", ""
-            if not endpoint.is_simulator:
-                address = await self._addresses.find(endpoint.host)
-                way = connect_to(endpoint.host, address)
-            body = encrypt(push.payload.body, subscription)
-        except InvalidRequest as exc:
-            return _not_a_subscription(exc)
-        except AddressRefused as exc:
-            return answers.ours(answers.ADDRESS_REFUSED, str(exc))
-        except AddressUnknown as exc:
-            return answers.ours(answers.UNREACHABLE, str(exc))
+            subscription, address = await self._find_way(push.token)
+            body = b"" if push.is_dry_run else encrypt(push.payload.body, subscription)
+        except (InvalidRequest, AddressRefused, AddressUnknown) as exc:
+            return _no_way(exc)
+        if push.is_dry_run:
+            return answers.ours(answers.DRY_RUN)
+        endpoint = subscription.endpoint
+        way = connect_to(endpoint.host, address) if address else ""
         headers = delivery_headers(push, self._clock())
         voucher = self._vouchers.of(keys)
         refused = ""
@@ -151,6 +115,30 @@ class WebPushNetwork:
             if refused or not renews or not voucher.renew(endpoint.origin, line, self._clock()):
                 return self._sent(answer, code)
             refused = line
+
+    async def test(self, keys: Keys, token: str | None) -> Sent:
+        """Is the key fit to sign, and the subscription one this server would send to?"""
+        self._vouchers.of(keys).authorization("https://example.com", self._clock())
+        if token is None:
+            detail = "the key is good; whether browsers know it only a push tells"
+            return Sent(Ending.DELIVERED, answers.DRY_RUN, detail=detail)
+        try:
+            await self._find_way(token)
+        except (InvalidRequest, AddressRefused, AddressUnknown) as exc:
+            return _no_way(exc)
+        return answers.ours(answers.DRY_RUN)
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._http.close()
+
+    async def _find_way(self, token: str) -> tuple[Subscription, str]:
+        """The subscription and the address of its service; none of a simulator's."""
+        subscription = Subscription(token, self._rules)
+        assert subscription.public_key is not None  # on the curve
+        if subscription.endpoint.is_simulator:
+            return subscription, ""
+        return subscription, await self._addresses.find(subscription.endpoint.host)
 
     def _sent(self, answer: Answer, code: str) -> Sent:
         now_s = self._clock()
@@ -287,7 +275,10 @@ def read_error(body: bytes) -> str:
     return answers.text_in(parsed, "errno") or answers.text_in(parsed, "reason")
 
 
-def _not_a_subscription(error: InvalidRequest) -> Sent:
-    is_address = isinstance(error, EndpointRefused)
-    code = answers.ADDRESS_REFUSED if is_address else answers.TOKEN_INVALID
-    return answers.ours(code, str(error))
+def _no_way(error: InvalidRequest | AddressRefused | AddressUnknown) -> Sent:
+    if isinstance(error, AddressUnknown):
+        return answers.ours(answers.UNREACHABLE, str(error))
+    is_address = isinstance(error, EndpointRefused | AddressRefused)
+    return answers.ours(
+        answers.ADDRESS_REFUSED if is_address else answers.TOKEN_INVALID, str(error)
+    )

@@ -39,6 +39,17 @@ def test_every_error_of_a_push_service_has_a_row() -> None:
     assert not known - TABLE[Network.WEBPUSH].keys() - {(405, "108")}
 
 
+def test_every_error_autopush_documents_has_a_row() -> None:
+    # autopush-rs, docs/src/errors.md
+    documented = {
+        *((400, errno) for errno in (101, 108, 110, 111, 112, 113)),
+        *((401, 109), (404, 102), (410, 103), (410, 105), (410, 106), (413, 104), (429, 201)),
+        *((500, 999), (502, 900), (502, 901), (502, 902), (502, 903), (503, 201), (503, 202)),
+    }
+    rows = {(status, str(errno)) for status, errno in documented}
+    assert not rows - TABLE[Network.WEBPUSH].keys()
+
+
 def test_every_code_of_fcm_has_a_row() -> None:
     known = {code for _, code in TABLE[Network.FCM]}
     assert {error.status for error in fcm.ERRORS.values()} - known == {"METHOD_NOT_ALLOWED"}
