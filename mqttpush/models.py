@@ -112,7 +112,8 @@ class App:
 
     is_app_key_checked: the strict switch of spec kii 0.3. is_thing_password_checked: who makes
     himself a thing's owner must know its password (1.5). is_apns_payload_small: Apple's old limit
-    of 2,048 bytes holds (8.5.9). All off by default, the first two as Kii's were.
+    of 2,048 bytes holds (8.5.9). is_delivery_once: a message that does not say so goes to phones
+    only of owners whom no live connection reached. All off by default, the first two as Kii's were.
     """
 
     app_id: str
@@ -125,6 +126,7 @@ class App:
     is_app_key_checked: bool = False
     is_thing_password_checked: bool = False
     is_apns_payload_small: bool = False
+    is_delivery_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,12 @@ def show(app_id: str, config_file: Path | None, is_json: bool) -> None:
     default=None,
     help="Refuse messages over 2,048 bytes for APNs, as Kii did; a new app takes 4,096.",
 )
+@click.option(
+    "--deliver-once/--deliver-everywhere",
+    "is_delivery_once",
+    default=None,
+    help="Spare phones of those whom a live connection reached; a new app does not.",
+)
 @config_option
 @json_option
 def change(
@@ -123,6 +129,7 @@ def change(
     is_app_key_checked: bool | None,
     is_thing_password_checked: bool | None,
     is_apns_payload_small: bool | None,
+    is_delivery_once: bool | None,
     config_file: Path | None,
     is_json: bool,
 ) -> None:
@@ -135,6 +142,7 @@ def change(
                 is_app_key_checked=is_app_key_checked,
                 is_thing_password_checked=is_thing_password_checked,
                 is_apns_payload_small=is_apns_payload_small,
+                is_delivery_once=is_delivery_once,
             )
         if is_json:
             print_json(_description(changed))
@@ -181,6 +189,7 @@ def _description(found: App) -> dict[str, object]:
         "appKeyChecked": found.is_app_key_checked,
         "thingPasswordChecked": found.is_thing_password_checked,
         "smallAPNsPayloads": found.is_apns_payload_small,
+        "deliverOnce": found.is_delivery_once,
     }
 
 

@@ -79,6 +79,7 @@ class Apps:
         is_app_key_checked: bool | None = None,
         is_thing_password_checked: bool | None = None,
         is_apns_payload_small: bool | None = None,
+        is_delivery_once: bool | None = None,
     ) -> App:
         """Set the switches that are given; a disabled app's connections end. Raises NotFound."""
         given = {
@@ -86,6 +87,7 @@ class Apps:
             "is_app_key_checked": is_app_key_checked,
             "is_thing_password_checked": is_thing_password_checked,
             "is_apns_payload_small": is_apns_payload_small,
+            "is_delivery_once": is_delivery_once,
         }
         changes: dict[str, Any] = {name: on for name, on in given.items() if on is not None}
 

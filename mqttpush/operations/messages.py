@@ -18,6 +18,7 @@ from mqttpush.access import Verb, refusal, require
 from mqttpush.errors import MqttPushError, NotFound
 from mqttpush.events import MessageSent
 from mqttpush.models import (
+    App,
     Audience,
     Credentials,
     Message,
@@ -91,11 +92,12 @@ class Messages:
             topic = existing_topic(tx, principal, place, topic_id)
             require(tx, principal, Verb.SEND_MESSAGE, place, topic)
             now_ms = context.now_ms()
+            app = _app_of(tx, principal)
             rendered = payloads.render_topic_message(
-                message, topic, principal, now_ms, is_apns_small=_is_apns_small(tx, principal)
+                message, topic, principal, now_ms, is_apns_small=app.is_apns_payload_small
             )
-            audience = Audience.of_topic(topic)
-            self._send(tx, principal, message, MessageSent(message_id, audience, {}), rendered)
+            sent = _sent(message_id, Audience.of_topic(topic), message, rendered, app)
+            phones.send(context, tx, principal, sent, rendered.phone_payloads)
 
         await context.store.write(unit)
         return message_id
@@ -118,11 +120,12 @@ class Messages:
             if not (principal.is_admin or is_self):
                 raise refusal(principal, "send a direct push")
             now_ms = context.now_ms()
+            app = _app_of(tx, principal)
             rendered = payloads.render_direct_message(
-                message, owner, principal, now_ms, is_apns_small=_is_apns_small(tx, principal)
+                message, owner, principal, now_ms, is_apns_small=app.is_apns_payload_small
             )
-            audience = Audience.of_owners(owner)
-            self._send(tx, principal, message, MessageSent(message_id, audience, {}), rendered)
+            sent = _sent(message_id, Audience.of_owners(owner), message, rendered, app)
+            phones.send(context, tx, principal, sent, rendered.phone_payloads)
 
         await context.store.write(unit)
         return message_id
@@ -204,39 +207,36 @@ class Messages:
             _log.warning("outcome of message %s is not recorded: %s", message.message_id, exc)
 
     async def _forget_old(self) -> None:
-        oldest_ms = self._context.now_ms() - self._context.limits.message_retention_s * 1000
+        now_ms = self._context.now_ms()
+        oldest_ms = now_ms - self._context.limits.message_retention_s * 1000
         while await self._context.store.write(
             lambda tx: (
                 tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
-                + tx.pushes.delete_older(oldest_ms, CLEANING_BATCH)
+                + tx.pushes.delete_older(oldest_ms, now_ms, CLEANING_BATCH)
                 + tx.commands.delete_older(oldest_ms, CLEANING_BATCH)
             )
         ):
             pass
 
-    def _send(
-        self,
-        tx: Transaction,
-        sender: Principal,
-        message: Message,
-        draft: MessageSent,
-        rendered: payloads.Rendered,
-    ) -> None:
-        is_once = message.is_once
-        if is_once is None:
-            is_once = tx.apps.is_delivery_once(sender.app_id)
-        sent = draft._replace(
-            payloads=rendered.payloads,
-            to_development=message.to_development,
-            to_production=message.to_production,
-            is_once=is_once,
-        )
-        phones.send(self._context, tx, sender, sent, rendered.phone_payloads)
 
-
-def _is_apns_small(tx: Transaction, principal: Principal) -> bool:
+def _app_of(tx: Transaction, principal: Principal) -> App:
     app = tx.apps.get(principal.app_id)
-    return app is not None and app.is_apns_payload_small
+    assert app is not None  # authentication has just seen it
+    return app
+
+
+def _sent(
+    message_id: str, audience: Audience, message: Message, rendered: payloads.Rendered, app: App
+) -> MessageSent:
+    is_once = app.is_delivery_once if message.is_once is None else message.is_once
+    return MessageSent(
+        message_id,
+        audience,
+        rendered.payloads,
+        to_development=message.to_development,
+        to_production=message.to_production,
+        is_once=is_once,
+    )
 
 
 def _outcomes(routed: _Routed, recipients: Mapping[str, int]) -> list[Outcome]:

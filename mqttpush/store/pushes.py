@@ -57,5 +57,8 @@ class PushTable(Protocol):
         """What was last sent to it, newest first."""
 
     def queues(self) -> list[Queue]: ...
-    def delete_older(self, created_ms: int, limit: int) -> int:
-        """Delete about `limit` deliveries of jobs made before, and jobs without any."""
+    def delete_older(self, created_ms: int, now_ms: int, limit: int) -> int:
+        """Delete about `limit` deliveries of jobs made before, and jobs without any.
+
+        What may still be sent stays.
+        """

@@ -385,6 +385,26 @@ async def test_phones_of_whom_a_connection_reached_are_spared() -> None:
 
 
 @in_loop
+async def test_the_record_of_a_push_is_deleted_only_when_it_can_no_longer_be_sent() -> None:
+    async with phones_on(give_up_s=3600, failures_to_pause=100) as world:
+        (anna,) = await world.users(1)
+        world.network.answer = lambda _: UNAVAILABLE
+        message_id = await world.send(Audience.of_owners(anna))
+        await world.until(lambda: len(world.network.pushes) == 1)
+
+        async def delete(age_s: int) -> int:
+            now_ms = nouns.NOW_MS + age_s * 1000
+            return await world.context.store.write(
+                lambda tx: tx.pushes.delete_older(now_ms - 60_000, now_ms, 100)
+            )
+
+        assert await delete(3599) == 0
+        assert len(await world.traces(message_id)) == 1
+        assert await delete(3601) == 2
+        assert await world.traces(message_id) == []
+
+
+@in_loop
 async def test_an_outcome_is_counted_once_for_the_message() -> None:
     async with phones_on(page_size=10) as world:
         owners = await world.users(50)

@@ -152,6 +152,22 @@ def test_once_spares_the_phone_of_whom_a_live_connection_reached(stage: Stage) -
     assert (fcm.count(spared), fcm.count(wanted)) == (0, 1)
 
 
+def test_once_can_be_an_app_s_habit(stage: Stage) -> None:
+    changed = run_cli(
+        "app", "change", stage.app.app["appID"], "--deliver-once", "--json",
+        environ=stage.server.environ, cwd=stage.server.folder,
+    )  # fmt: skip
+    assert json.loads(changed.stdout)["deliverOnce"] is True
+    user, token = stage.phone("fcm", "ANDROID")
+    with Device(stage.api.mqtt_endpoint(user)) as device:
+        networks = stage.networks_of(stage.send(f"/users/{user.id}"))
+        assert device.next_push()["greeting"] == "hello"
+        assert networks["fcm"]["dropped"] == {"sent_over_mqtt": 1}
+        networks = stage.networks_of(stage.send(f"/users/{user.id}", delivery="everywhere"))
+    assert networks["fcm"]["delivered"] == 1
+    assert stage.running.providers.fcm.count(token) == 1
+
+
 def test_the_command_line_traces_a_message(stage: Stage) -> None:
     user, _ = stage.phone("fcm", "ANDROID")
     options = ("--app-id", stage.app.app["appID"])

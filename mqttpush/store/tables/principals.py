@@ -23,13 +23,13 @@ _KINDS = {kind.value: kind for kind in PrincipalKind}
 class SqliteApps(Table):
     _COLUMNS = (
         "app_id, name, app_key, client_id, client_secret_hash, created_ms, is_disabled,"
-        " is_app_key_checked, is_thing_password_checked, is_apns_payload_small"
+        " is_app_key_checked, is_thing_password_checked, is_apns_payload_small, is_delivery_once"
     )
 
     def insert(self, app: App) -> None:
         try:
             self._execute(
-                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO apps ({self._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 astuple(app),
             )
         except sqlite3.IntegrityError as exc:
@@ -41,13 +41,15 @@ class SqliteApps(Table):
     def update(self, app: App) -> None:
         self._execute(
             "UPDATE apps SET name = ?, is_disabled = ?, is_app_key_checked = ?,"
-            " is_thing_password_checked = ?, is_apns_payload_small = ? WHERE app_id = ?",
+            " is_thing_password_checked = ?, is_apns_payload_small = ?, is_delivery_once = ?"
+            " WHERE app_id = ?",
             (
                 app.name,
                 app.is_disabled,
                 app.is_app_key_checked,
                 app.is_thing_password_checked,
                 app.is_apns_payload_small,
+                app.is_delivery_once,
                 app.app_id,
             ),
         )
@@ -64,16 +66,6 @@ class SqliteApps(Table):
             "UPDATE apps SET networks = ? WHERE app_id = ?", (" ".join(sorted(networks)), app_id)
         )
 
-    def is_delivery_once(self, app_id: str) -> bool:
-        row = self._execute("SELECT is_delivery_once FROM apps WHERE app_id = ?", (app_id,))
-        return bool(row.fetchone() == (1,))
-
-    def set_delivery_once(self, app_id: str, is_once: bool) -> bool:
-        cursor = self._execute(
-            "UPDATE apps SET is_delivery_once = ? WHERE app_id = ?", (is_once, app_id)
-        )
-        return cursor.rowcount > 0
-
     def get_by_client_id(self, client_id: str) -> App | None:
         return self._one("WHERE client_id = ?", client_id)
 
@@ -89,7 +81,7 @@ class SqliteApps(Table):
         return self._app(row) if row else None
 
     @staticmethod
-    def _app(row: tuple[str, str, str, str, bytes, int, int, int, int, int]) -> App:
+    def _app(row: tuple[str, str, str, str, bytes, int, int, int, int, int, int]) -> App:
         return App(*row[:6], *map(bool, row[6:]))
 
 

@@ -369,10 +369,11 @@ class SqlitePushes(Table):
         )
         return [Queue(*row) for row in rows]
 
-    def delete_older(self, created_ms: int, limit: int) -> int:
+    def delete_older(self, created_ms: int, now_ms: int, limit: int) -> int:
         jobs = self._execute(
-            "SELECT job_key FROM push_jobs WHERE created_ms < ? ORDER BY created_ms LIMIT ?",
-            (created_ms, limit),
+            "SELECT job_key FROM push_jobs WHERE created_ms < ? AND expires_ms < ?"
+            " ORDER BY created_ms LIMIT ?",
+            (created_ms, now_ms, limit),
         ).fetchall()
         deleted_count = 0
         for (job_key,) in jobs:
