@@ -74,6 +74,7 @@ def test_the_service_of_the_document_runs(environment: Environment, tmp_path: Pa
     process = subprocess.Popen(
         [node, "--no-deprecation", str(tmp_path / "service.cjs"), str(port), SECRET],
         env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
+        cwd=tmp_path,  # the SDK writes output.log where it runs
         stdout=subprocess.PIPE,
         text=True,
     )

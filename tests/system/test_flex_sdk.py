@@ -39,7 +39,7 @@ DOCUMENT = {
 
 
 @pytest.fixture(scope="module")
-def service_url() -> Iterator[str]:
+def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     node = program("node", "nodejs")
     if not (NODE_MODULES / "kinvey-flex-sdk").exists():
         missing("the npm package kinvey-flex-sdk")
@@ -48,6 +48,7 @@ def service_url() -> Iterator[str]:
     process = subprocess.Popen(
         [node, "--no-deprecation", str(SCRIPTS / "flex_service.cjs"), str(port), SECRET],
         env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
+        cwd=tmp_path_factory.mktemp("service"),  # the SDK writes output.log where it runs
         stdout=subprocess.PIPE,
         text=True,
     )
