@@ -63,7 +63,8 @@ class Worker:
             stderr=DEVNULL,
             env={},
             cwd="/",
-            start_new_session=True,
+            # Not in a session of its own: Linux shares time between sessions, and the nice value
+            # would only count among scripts.
         )
         with contextlib.suppress(ProcessLookupError):
             # From here, so that its own start stands back, too.
