@@ -27,7 +27,7 @@ class HookSettings(Section):
     )
     service_base_url: str = Field(
         "",
-        description="where HTTP services call back; empty: as the request's client did",
+        description="where HTTP services call back; empty: http.public_url, or the own address",
         examples=["https://push.example.com"],
     )
     wall_limit_s: float = Field(

@@ -36,6 +36,10 @@ MQTT_TOPIC_LENGTH: Final = 23  # the longest client ID MQTT 3.1 allows; 137 bits
 PASSWORD_LENGTH: Final = 64
 
 
+# The master secret of an app's code at a depth; see SecretMaker.
+ServiceSecret = Callable[[str, int], str]
+
+
 def secret_hash(secret: str | bytes) -> bytes:
     """SHA-256 of a random secret, as the store keeps it."""
     return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).digest()
@@ -87,12 +91,15 @@ class SecretMaker:
         """24 lower-case hexadecimal digits (spec kinvey 7.1)."""
         return urandom(12).hex()
 
-    def service_secret(self, app_id: str) -> str:
+    def service_secret(self, app_id: str, depth: int) -> str:
         """A master secret that can be told again, for hooks and services; the store has none.
 
-        A digit may follow: how many runs of server code led to who shows it.
+        depth: how many runs of server code led to who shows it, 1 to 9: its last digit, which
+        nobody can change, for each has a secret of its own.
         """
-        return self._derived(f"service-secret\0{app_id}")
+        assert 1 <= depth <= 9
+        secret = self._derived(f"service-secret\0{app_id}\0{depth}")
+        return f"{secret}{depth}"
 
     def blob(self) -> str:
         """The name of a file: lower case, because some file systems know no other."""
@@ -217,12 +224,12 @@ def authenticate(
     tx: Transaction,
     credentials: Credentials,
     now_ms: int,
-    service_secret: Callable[[str], str],
+    service_secret: ServiceSecret,
 ) -> Principal:
     """Who is it? Raises NotAuthenticated, PrincipalDisabled, NotFound for an unknown app.
 
     Without a token: the anonymous principal, the app key checked only where the app is strict
-    (spec kii 0.3). A token of another app is as good as none. service_secret: of an app.
+    (spec kii 0.3). A token of another app is as good as none.
     """
     if credentials.token is None:
         if credentials.app_secret is not None:
@@ -257,16 +264,17 @@ def _anonymous(tx: Transaction, credentials: Credentials) -> Principal:
 
 
 def _holder_of_secret(
-    tx: Transaction, credentials: Credentials, secret: str, service_secret: Callable[[str], str]
+    tx: Transaction, credentials: Credentials, secret: str, service_secret: ServiceSecret
 ) -> Principal:
     """The administrator by a master secret, anonymous by the app key (spec kinvey 2)."""
     app = tx.apps.get(credentials.app_id)
     if app is None:
         raise NotAuthenticated("the app or its secret is not valid")
     is_master = hmac.compare_digest(secret_hash(secret), app.client_secret_hash)
-    own_secret = service_secret(app.app_id)
-    depth = secret[-1:] if len(secret) == len(own_secret) + 1 and secret[-1] in "123456789" else ""
-    is_service = hmac.compare_digest(secret.encode(), (own_secret + depth).encode())
+    digit = secret[-1:]
+    depth = int(digit) if digit and digit in "123456789" else 1
+    own_secret = service_secret(app.app_id, depth)
+    is_service = hmac.compare_digest(secret.encode(), own_secret.encode())
     is_app = hmac.compare_digest(secret.encode(), app.app_key.encode())
     if not (is_master or is_service or is_app):
         raise NotAuthenticated("the app or its secret is not valid")
@@ -274,7 +282,7 @@ def _holder_of_secret(
         raise PrincipalDisabled("app", app.app_id)
     if not (is_master or is_service):
         return Principal(app.app_id, PrincipalKind.ANONYMOUS)
-    return Principal(app.app_id, PrincipalKind.ADMIN, depth=int(depth or 0))
+    return Principal(app.app_id, PrincipalKind.ADMIN, depth=depth if is_service else 0)
 
 
 def _proved(tx: Transaction, app_id: str, proof: PasswordProof) -> Principal:

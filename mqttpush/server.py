@@ -57,6 +57,7 @@ from mqttpush.store.blobs import BlobKeeper, open_blobs
 from mqttpush.store.sqlite import open_sqlite
 
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
+_LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 EXPIRY_CHECK_S: Final = 1.0
 # Read once at the start, whatever a reload brings.
@@ -137,7 +138,12 @@ async def open_code(settings: Settings) -> AsyncIterator[EnvironmentFiles]:
     async with _open_domain(settings, metrics, lambda _: None) as (context, _):
         operations = Operations.over(context)
         running = Running.over(
-            context, operations, email=settings.email, metrics=metrics, call_api=_no_api
+            context,
+            operations,
+            email=settings.email,
+            metrics=metrics,
+            call_api=_no_api,
+            base_url=lambda: settings.http.public_url,
         )
         try:
             yield EnvironmentFiles(operations, running)
@@ -250,6 +256,7 @@ class Server:
             email=self._settings.email,
             metrics=self._metrics,
             call_api=lambda *request: call_inside(self.application, *request),
+            base_url=self._base_url,
         )
         self.application = Application(
             routes=[
@@ -330,6 +337,14 @@ class Server:
         for kind, address in self.listeners.addresses.items():
             found[f"mqtt_{kind}"] = host_port(*address)
         return found
+
+    def _base_url(self) -> str:
+        """Where programs beside the server reach it; empty without a listener."""
+        settings = self._settings.http
+        if settings.public_url or self._http is None:
+            return settings.public_url
+        host, port = self._http.address
+        return f"http://{host_port(_LOOPBACKS.get(host, host), port)}"
 
     def _mqtt_address(self) -> MqttAddress:
         settings = self._settings.mqtt

@@ -47,12 +47,12 @@ class Hook:
 
 
 class HookService(NamedTuple):
-    """An HTTP service that hooks of an app may name. secret: sent to it with each call."""
+    """An HTTP service that hooks of an app may name. sealed: the secret sent to it, or nothing."""
 
     app_id: str
     name: str
     url: str
-    secret: str
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,9 @@ async def principal_of(credentials: Credentials, now_ms: int = nouns.NOW_MS) -> 
 
 def answered(tx: Transaction, credentials: Credentials, now_ms: int) -> Principal | Exception:
     try:
-        return authenticate(tx, credentials, now_ms, lambda app_id: f"service-{app_id}")
+        return authenticate(
+            tx, credentials, now_ms, lambda app_id, depth: f"service-{app_id}-depth-{depth}"
+        )
     except (NotAuthenticated, NotFound, PrincipalDisabled) as exc:
         return exc
 
@@ -284,17 +286,19 @@ def test_an_owner_who_is_switched_off_may_not_connect() -> None:
 
 @pytest.mark.spec("kinvey 2")
 @pytest.mark.parametrize(
-    ("secret", "kind"),
+    ("secret", "kind", "depth"),
     [
-        (CLIENT_SECRET, PrincipalKind.ADMIN),
-        ("service-app-1", PrincipalKind.ADMIN),
-        ("key-of-app-1", PrincipalKind.ANONYMOUS),
+        (CLIENT_SECRET, PrincipalKind.ADMIN, 0),
+        ("service-app-1-depth-3", PrincipalKind.ADMIN, 3),
+        ("key-of-app-1", PrincipalKind.ANONYMOUS, 0),
     ],
 )
 @in_loop
-async def test_a_secret_of_the_app_says_who_it_is(secret: str, kind: PrincipalKind) -> None:
+async def test_a_secret_of_the_app_says_who_it_is(
+    secret: str, kind: PrincipalKind, depth: int
+) -> None:
     credentials = Credentials("app-1", app_secret=secret)
-    assert await principal_of(credentials) == Principal("app-1", kind)
+    assert await principal_of(credentials) == Principal("app-1", kind, depth=depth)
 
 
 @pytest.mark.spec("kinvey 2")
@@ -302,10 +306,12 @@ async def test_a_secret_of_the_app_says_who_it_is(secret: str, kind: PrincipalKi
     ("app_id", "secret"),
     [
         ("app-1", ""),
-        ("app-1", "service-app-2"),
+        ("app-1", "service-app-2-depth-1"),
+        ("app-1", "service-app-1-depth-"),
+        ("app-1", "service-app-1-depth-0"),
         ("app-1", "key-of-app-2"),
         ("app-2", CLIENT_SECRET),
-        ("nowhere", "service-nowhere"),
+        ("nowhere", "service-nowhere-depth-1"),
     ],
 )
 @in_loop
@@ -331,6 +337,11 @@ def test_the_service_secret_is_the_same_each_time_and_of_one_app() -> None:
     maker = SecretMaker(source=random.SystemRandom(), server_key=b"k" * 32)
     again = SecretMaker(source=random.SystemRandom(), server_key=b"k" * 32)
     other = SecretMaker(source=random.SystemRandom(), server_key=b"x" * 32)
-    assert maker.service_secret("a") == again.service_secret("a")
-    secrets = {maker.service_secret("a"), maker.service_secret("b"), other.service_secret("a")}
-    assert len(secrets) == 3
+    assert maker.service_secret("a", 1) == again.service_secret("a", 1)
+    secrets = {
+        maker.service_secret("a", 1),
+        maker.service_secret("b", 1),
+        other.service_secret("a", 1),
+        f"{maker.service_secret('a', 2)[:-1]}1",
+    }
+    assert len(secrets) == 4

@@ -199,14 +199,10 @@ def service() -> None:
 @config_option
 def set_service(app_id: str, name: str, url: str, secret: str, config_file: Path | None) -> None:
     """Set the base URL of a service; NAME may be service/environment."""
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError("URL must begin with http:// or https://")
 
     async def work() -> None:
-        from mqttpush.server_code import HookService
-
         async with open_store(settings_of(config_file)) as operations:
-            await operations.server_code.put_service(HookService(app_id, name, url, secret))
+            await operations.server_code.put_service(app_id, name, url, secret)
         note(f"{name} is at {url}")
 
     run(work())

@@ -287,7 +287,8 @@ def delete(name: str, yes: bool, server: ServerOptions) -> None:
 @config_option
 @json_option
 def reseal(old_key_file: Path | None, config_file: Path | None, is_json: bool) -> None:
-    """Encrypt all apps' credentials with another key, while the server is stopped.
+    """Encrypt all apps' credentials, and secrets of services, with another key, while the server is
+    stopped.
 
     First name the new key in security.encryption_key_file (or MQTTPUSH_SECURITY__...), then run
     this with the old one, then start the server.
@@ -303,6 +304,7 @@ def reseal(old_key_file: Path | None, config_file: Path | None, is_json: bool) -
                     settings, old_key_file or database_path(settings).parent / KEY_FILE
                 )
                 resealed = await operations.networks.reseal(old)
+                resealed += await operations.server_code.reseal(old)
         counts = {"resealed": resealed.done, "unchanged": resealed.unchanged}
         (print_json if is_json else print_facts)({**counts, "failed": len(resealed.failed)})
         if resealed.failed:

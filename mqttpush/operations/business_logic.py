@@ -8,19 +8,21 @@ code may change it; no unit of work is open while code runs, the verb comes befo
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mqttpush.errors import NotFound
+from mqttpush.errors import NotFound, SealBroken
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, Language, Result
 from mqttpush.hooks.engine import Engine
 from mqttpush.models import App, Json, PrincipalKind
 from mqttpush.operations.context import Context
+from mqttpush.operations.server_code import place_of_service
 from mqttpush.server_code import Hook, HookKind, HookService
 from mqttpush.store import Transaction
 
@@ -46,13 +48,15 @@ FUNCTIONS: Final = tuple(dict.fromkeys([*_USUAL, LOGIN_FAILURE]))
 USER_COLLECTION: Final = "user"
 _APPS_LIMIT: Final = 1000
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Who asks, and what holds for his request.
 
     stamp: of the app's hooks, as of entering. security_context: `user`, `app` or `master`. depth:
-    how many runs led to the request. base_url: where services call back.
+    how many runs led to the request.
     """
 
     app_id: str
@@ -62,7 +66,6 @@ class Asker:
     username: str
     security_context: str
     headers: Mapping[str, str]
-    base_url: str
     depth: int = 0
     escapes_templates: bool = True
     shows_master_secret: bool = True
@@ -106,9 +109,15 @@ class Catalogue:
 
 
 class BusinessLogic:
-    """Hooks and endpoints of the second dialect. host: what running code may ask."""
+    """Hooks and endpoints of the second dialect.
 
-    def __init__(self, context: Context, *, engine: Engine, host: Host, base_url: str) -> None:
+    host: what running code may ask. base_url: where services call back with a master secret; never
+    what a client says (its Host header).
+    """
+
+    def __init__(
+        self, context: Context, *, engine: Engine, host: Host, base_url: Callable[[], str]
+    ) -> None:
         self._context = context
         self._engine = engine
         self._host = host
@@ -182,7 +191,7 @@ class BusinessLogic:
         hooks, services = await self._context.store.read(unit)
         by_name = {(each.kind, each.name): each for each in (*hooks, *others)}
         common = "" if hook.kind is HookKind.COMMON else _common_source(list(by_name.values()))
-        return _code(hook, common, {each.name: each for each in services})
+        return _code(hook, common, self._services(services))
 
     async def _catalogue(self, asker: Asker) -> Catalogue:
         app_id = asker.app_id
@@ -195,7 +204,7 @@ class BusinessLogic:
             if app is None:
                 raise NotFound("app", app_id)
             hooks, services = table.hooks(app_id), table.services(app_id)
-            return table.hooks_stamp(app_id), _catalogue_of(app, hooks, services)
+            return table.hooks_stamp(app_id), _catalogue_of(app, hooks, self._services(services))
 
         loaded = await self._context.store.read(unit)
         self._catalogues[app_id] = loaded
@@ -251,15 +260,33 @@ class BusinessLogic:
         }
 
     def _app(self, asker: Asker, app: App) -> Json:
-        # The digit tells a request made with it that a run came before (spec kinvey 8.8).
-        secret = f"{self._context.secrets.service_secret(app.app_id)}{asker.depth + 1}"
+        # Tells a request made with it that a run came before (spec kinvey 8.8).
+        secret = self._context.secrets.service_secret(app.app_id, asker.depth + 1)
         return {
             "appKey": app.app_id,
             "appSecret": app.app_key,
             "masterSecret": secret if asker.shows_master_secret else None,
-            "baasUrl": self._base_url or asker.base_url,
+            "baasUrl": self._base_url(),
             "templateEscape": asker.escapes_templates,
         }
+
+    def _services(self, services: Sequence[HookService]) -> dict[str, _Service]:
+        """By name; one whose secret cannot be opened counts as not there."""
+        found = {}
+        for each in services:
+            place = place_of_service(each.app_id, each.name)
+            try:
+                secret = self._context.sealer.open(place, each.sealed) if each.sealed else b""
+            except SealBroken as exc:
+                _log.warning("%s", exc)
+                continue
+            found[each.name] = _Service(each.url.rstrip("/"), secret.decode())
+        return found
+
+
+class _Service(NamedTuple):
+    url: str
+    secret: str
 
 
 def security_context(kind: PrincipalKind) -> str:
@@ -268,12 +295,12 @@ def security_context(kind: PrincipalKind) -> str:
     return names.get(kind, "user")
 
 
-def _catalogue_of(app: App, hooks: list[Hook], services: list[HookService]) -> Catalogue:
-    common, service_by_name = _common_source(hooks), {each.name: each for each in services}
+def _catalogue_of(app: App, hooks: list[Hook], services: Mapping[str, _Service]) -> Catalogue:
+    common = _common_source(hooks)
     return Catalogue(
         app,
         {
-            (hook.kind, hook.name, hook.function): _code(hook, common, service_by_name)
+            (hook.kind, hook.name, hook.function): _code(hook, common, services)
             for hook in hooks
             if hook.kind is not HookKind.COMMON
         },
@@ -289,7 +316,7 @@ def _name(hook: Hook) -> str:
     return hook.name
 
 
-def _code(hook: Hook, common: str, services: Mapping[str, HookService]) -> Code:
+def _code(hook: Hook, common: str, services: Mapping[str, _Service]) -> Code:
     language = Language(hook.language)
     if language is Language.PYTHON:
         return Code(language, hook.function, entry_point=hook.code["entryPoint"])
@@ -304,7 +331,7 @@ def _code(hook: Hook, common: str, services: Mapping[str, HookService]) -> Code:
         language,
         hook.function,
         # Without an address every call fails as one to a service that is down.
-        service_url=service.url.rstrip("/") if service else "",
+        service_url=service.url if service else "",
         handler=hook.code["handler"],
         secret=service.secret if service else "",
     )

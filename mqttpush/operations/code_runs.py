@@ -224,9 +224,7 @@ class CodeRuns:
     async def _run_endpoint(self, job: Job, request_id: str) -> Answer:
         """A custom endpoint by its schedule: as master, with an empty body (spec kinvey 8.9)."""
         stamp = await self._context.store.read(lambda tx: tx.server_code.hooks_stamp(job.app_id))
-        asker = Asker(
-            job.app_id, stamp, request_id, "", job.app_id, "master", {}, "", depth=job.depth
-        )
+        asker = Asker(job.app_id, stamp, request_id, "", job.app_id, "master", {}, job.depth)
         exchange = Exchange("POST", job.endpoint, {}, {})
         return await self._business_logic.endpoint(asker, exchange)
 

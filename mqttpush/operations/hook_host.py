@@ -60,7 +60,7 @@ class HookHost:
 
     async def ask(self, call: Call, module: str, function: str, arguments: list[Any]) -> Any:
         """Raises HostRefused for what the code's callback gets as its error."""
-        secret = f"{self._context.secrets.service_secret(call.app_id)}{min(call.depth + 1, 9)}"
+        secret = self._context.secrets.service_secret(call.app_id, call.depth + 1)
         credentials = Credentials(call.app_id, app_secret=secret)
         try:
             if module == "collectionAccess":

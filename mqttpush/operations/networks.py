@@ -8,7 +8,6 @@ networks themselves and those who hold the key ever see them again.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +20,7 @@ from mqttpush.events import NetworkKeysChanged
 from mqttpush.models import Credentials, Principal
 from mqttpush.networks import Ending, Keys, Network, Sent
 from mqttpush.operations.context import Context
-from mqttpush.sealing import Sealer
+from mqttpush.operations.resealing import Resealed, Resealing
 from mqttpush.store import Transaction
 from mqttpush.store.network_keys import SealedKeys
 
@@ -39,15 +38,6 @@ class NetworkView:
     summary: Mapping[str, Any]
     changed_ms: int
     problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Resealed:
-    """How many credentials have the new key's seal now, had it before, and cannot be opened."""
-
-    done: int
-    unchanged: int
-    failed: tuple[str, ...]
 
 
 class Networks:
@@ -134,24 +124,14 @@ class Networks:
 
     async def reseal(self, old_key: bytes) -> Resealed:
         """Seal anew what an older key sealed; for the operator, after a change of the key."""
-        sealer = self._context.sealer
-        old = Sealer(master_key=old_key, random_bytes=os.urandom)
 
         def unit(tx: Transaction) -> Resealed:
-            done, unchanged, failed = 0, 0, []
+            reseal = Resealing(self._context.sealer, old_key)
             for app_id, network, kept in tx.network_keys.list_all():
-                place = _place(app_id, network)
-                if _opens(sealer, place, kept.sealed):
-                    unchanged += 1
-                    continue
-                try:
-                    sealed = sealer.seal(place, old.open(place, kept.sealed))
-                except SealBroken:
-                    failed.append(place)
-                    continue
-                tx.network_keys.put(app_id, network, kept._replace(sealed=sealed))
-                done += 1
-            return Resealed(done, unchanged, tuple(failed))
+                sealed = reseal(_place(app_id, network), kept.sealed)
+                if sealed is not None:
+                    tx.network_keys.put(app_id, network, kept._replace(sealed=sealed))
+            return reseal.result()
 
         return await self._context.store.write(unit)
 
@@ -205,11 +185,3 @@ class _Kept:
 
 def _place(app_id: str, network: str) -> str:
     return f"the {network} credentials of app {app_id}"
-
-
-def _opens(sealer: Sealer, place: str, sealed: bytes) -> bool:
-    try:
-        sealer.open(place, sealed)
-    except SealBroken:
-        return False
-    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mqttpush.config import EmailSettings
@@ -43,8 +44,9 @@ class Running:
         email: EmailSettings,
         metrics: Metrics,
         call_api: CallApi,
+        base_url: Callable[[], str],
     ) -> Running:
-        """call_api: a REST request of running code, inside this process."""
+        """call_api: a REST request of running code, inside this process. base_url: of the API."""
         settings = context.hooks
         log = HookLog(context, clock=time.monotonic)
         runners: dict[Language, Runner] = {
@@ -68,7 +70,10 @@ class Running:
         )
         host = HookHost(context, operations, email=email, call_api=call_api)
         business_logic = BusinessLogic(
-            context, engine=engine, host=host, base_url=settings.service_base_url
+            context,
+            engine=engine,
+            host=host,
+            base_url=lambda: settings.service_base_url or base_url(),
         )
         runs = CodeRuns(
             context,

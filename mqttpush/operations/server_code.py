@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -27,6 +28,7 @@ from mqttpush.operations.hook_documents import (
     next_interval_ms,
     read_document,
 )
+from mqttpush.operations.resealing import Resealed, Resealing
 from mqttpush.server_code import (
     CodeVersion,
     Hook,
@@ -87,12 +89,19 @@ class ServerCode:
         """All of an app."""
         return await self._context.store.read(lambda tx: tx.server_code.hooks(app_id))
 
-    async def put_service(self, service: HookService) -> None:
-        """Say where a service that hooks name is; raises NotFound("app")."""
+    async def put_service(self, app_id: str, name: str, url: str, secret: str) -> None:
+        """Say where a service that hooks name is; raises NotFound("app"), InvalidRequest.
+
+        secret: sent to it with each call, kept sealed; empty for none.
+        """
+        if not is_url(url) or not urlsplit(url).hostname:
+            raise InvalidRequest("must be a URL such as http://127.0.0.1:10001", field="url")
+        sealer = self._context.sealer
+        sealed = sealer.seal(place_of_service(app_id, name), secret.encode()) if secret else b""
 
         def unit(tx: Transaction) -> None:
-            _require_app(tx, service.app_id)
-            tx.server_code.put_service(service)
+            _require_app(tx, app_id)
+            tx.server_code.put_service(HookService(app_id, name, url, sealed))
 
         await self._context.store.write(unit)
 
@@ -108,6 +117,20 @@ class ServerCode:
     async def services(self, app_id: str) -> list[HookService]:
         """All of an app."""
         return await self._context.store.read(lambda tx: tx.server_code.services(app_id))
+
+    async def reseal(self, old_key: bytes) -> Resealed:
+        """Seal secrets of services anew; for the operator, after a change of the key."""
+
+        def unit(tx: Transaction) -> Resealed:
+            reseal = Resealing(self._context.sealer, old_key)
+            for service in tx.server_code.all_services():
+                place = place_of_service(service.app_id, service.name)
+                sealed = reseal(place, service.sealed) if service.sealed else None
+                if sealed is not None:
+                    tx.server_code.put_service(service._replace(sealed=sealed))
+            return reseal.result()
+
+        return await self._context.store.write(unit)
 
     async def schedule_endpoint(
         self, app_id: str, name: str, start_ms: int, interval: str | None
@@ -302,6 +325,11 @@ class ServerCode:
             raise InvalidRequest(
                 f"{endpoint}: hooks.python_modules does not allow it", field="endpoint"
             )
+
+
+def place_of_service(app_id: str, name: str) -> str:
+    """What the seal of its secret is bound to."""
+    return f"the secret of service {name} of app {app_id}"
 
 
 def _require_app(tx: Transaction, app_id: str) -> None:

@@ -107,7 +107,6 @@ def asker_of(visit: Visit) -> Asker:
         username=visit.username if is_user else visit.app_id,
         security_context=security_context(principal.kind),
         headers=request.headers,
-        base_url=request.base_url,
         depth=principal.depth,
         escapes_templates=settings.escapes_templates,
         shows_master_secret=settings.shows_master_secret,

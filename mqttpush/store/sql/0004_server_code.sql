@@ -13,12 +13,12 @@ CREATE TABLE hooks (
     PRIMARY KEY (app_id, kind, name, function)
 ) STRICT, WITHOUT ROWID;
 
--- Where the HTTP services that hooks name are; set by the operator.
+-- Where the HTTP services that hooks name are; set by the operator. sealed: the secret shared with it.
 CREATE TABLE hook_services (
     app_id  TEXT NOT NULL REFERENCES apps ON DELETE CASCADE,
     name    TEXT NOT NULL,
     url     TEXT NOT NULL,
-    secret  TEXT NOT NULL,
+    sealed  BLOB NOT NULL,
     PRIMARY KEY (app_id, name)
 ) STRICT, WITHOUT ROWID;
 

@@ -99,8 +99,14 @@ class SqliteServerCode(Table):
 
     def services(self, app_id: str) -> list[HookService]:
         rows = self._execute(
-            "SELECT app_id, name, url, secret FROM hook_services WHERE app_id = ? ORDER BY name",
+            "SELECT app_id, name, url, sealed FROM hook_services WHERE app_id = ? ORDER BY name",
             (app_id,),
+        )
+        return [HookService(*row) for row in rows]
+
+    def all_services(self) -> list[HookService]:
+        rows = self._execute(
+            "SELECT app_id, name, url, sealed FROM hook_services ORDER BY app_id, name"
         )
         return [HookService(*row) for row in rows]
 
