@@ -91,10 +91,14 @@ class Expanded(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Deliveries to be sent now. next_ms: when to look again, None if nothing is left."""
+    """Deliveries to be sent now. next_ms: when to look again, None if nothing is left.
+
+    is_held_back: more follows only when some of what was taken has its ending.
+    """
 
     deliveries: Sequence[Delivery]
     next_ms: int | None
+    is_held_back: bool = False
 
 
 class Trace(NamedTuple):

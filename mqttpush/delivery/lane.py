@@ -20,8 +20,8 @@ from mqttpush.config import DeliverySettings
 from mqttpush.delivery import Cancellable, Clock, Jobs, Keyring
 from mqttpush.delivery.attempts import Attempter
 from mqttpush.delivery.patience import Backoff, Breaker, Pacer
-from mqttpush.delivery.recorder import Recorder
-from mqttpush.errors import MqttPushError
+from mqttpush.delivery.recorder import Recorder, pause
+from mqttpush.errors import MqttPushError, SealBroken
 from mqttpush.networks import Ending, Keys, Sent
 from mqttpush.pushes import Attempt, Delivery
 
@@ -37,8 +37,10 @@ class _App:
     __slots__ = (
         "app_id",
         "due_s",
+        "ended_count",
         "has_keys",
         "has_more",
+        "held_at",
         "in_turn",
         "is_loading",
         "keys",
@@ -57,6 +59,8 @@ class _App:
         self.in_turn = False
         self.is_loading = False
         self.has_more = False
+        self.ended_count = 0
+        self.held_at: int | None = None  # more follows once `ended_count` is above
         self.due_s = inf  # when to look into the store
         self.paused_until_s = 0.0
         self.keys: Keys | None = None
@@ -204,10 +208,15 @@ class Lane:
     async def _refill(self, app: _App) -> None:
         count = self._settings.page_size
         app.is_loading = True
+        ended_count = app.ended_count
         try:
             page = await self._jobs.load(self.name, app.app_id, frozenset(app.taken), count)
         except MqttPushError as exc:
             _log.warning("pushes of app %s wait for the store: %s", app.app_id, exc)
+            self._look_at(app, self._clock.time() + STORE_RETRY_S)
+            return
+        except Exception:  # one app's rows must not end the server
+            _log.exception("pushes of app %s cannot be looked up", app.app_id)
             self._look_at(app, self._clock.time() + STORE_RETRY_S)
             return
         finally:
@@ -216,12 +225,20 @@ class Lane:
             if delivery.key not in app.taken:
                 app.taken.add(delivery.key)
                 app.stock.append(delivery)
+        app.held_at = ended_count if page.is_held_back else None
         wait_ms = None if page.next_ms is None else page.next_ms - self._now_ms()
         app.has_more = wait_ms is not None and wait_ms <= 0
         if app.has_more and not app.stock:
             self._look_at(app, self._clock.time())
         elif wait_ms is not None and wait_ms > 0:
             self._look_at(app, self._clock.time() + wait_ms / 1000)
+        self._go_on_if_held(app)
+
+    def _go_on_if_held(self, app: _App) -> None:
+        """Something has its ending, which makes room for others."""
+        if app.held_at is not None and app.ended_count > app.held_at and not app.stock:
+            app.held_at = None
+            self._look_at(app, self._clock.time())
 
     def _drop_if_done(self, app: _App) -> None:
         is_used = app.stock or app.taken or app.has_more or app.is_loading
@@ -296,7 +313,9 @@ class Lane:
         if attempt.ending is None:
             wait_s = max(0, attempt.ready_ms - self._now_ms()) / 1000
             self._look_at(app, self._clock.time() + wait_s)
-        elif not app.stock:
+        else:
+            app.ended_count += 1
+            self._go_on_if_held(app)
             self._drop_if_done(app)
         if self._is_stopping and self.in_flight == 0:
             self._drained.set()
@@ -322,8 +341,15 @@ class Lane:
                 try:
                     app.keys = await self._keyring.keys(app.app_id, self.name)
                     app.unreadable = False
-                except MqttPushError as exc:
+                except SealBroken as exc:
                     _log.warning("keys of app %s for %s: %s", app.app_id, self.name, exc)
+                    app.keys, app.unreadable = None, True
+                except MqttPushError as exc:
+                    _log.warning("keys of app %s wait for the store: %s", app.app_id, exc)
+                    await pause(self._clock, STORE_RETRY_S)
+                    continue
+                except Exception:  # must not take the places of other apps
+                    _log.exception("keys of app %s for %s", app.app_id, self.name)
                     app.keys, app.unreadable = None, True
                 app.has_keys = changes == app.keys_changes  # else they are others by now
             return app.keys

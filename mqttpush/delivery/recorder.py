@@ -45,17 +45,12 @@ class Recorder:
         while True:
             await self._wake.wait()
             if self._gather_s:
-                await self._pause(self._gather_s)
+                await pause(self._clock, self._gather_s)
             self._wake.clear()
             batch, self._next = self._next, _Batch()
             while not await self._write(batch.attempts):
-                await self._pause(STORE_RETRY_S)
+                await pause(self._clock, STORE_RETRY_S)
             batch.done.set()
-
-    async def _pause(self, seconds: float) -> None:
-        over = asyncio.Event()
-        self._clock.call_at(self._clock.time() + seconds, over.set)
-        await over.wait()
 
     async def _write(self, attempts: list[Attempt]) -> bool:
         try:
@@ -63,4 +58,13 @@ class Recorder:
         except MqttPushError as exc:
             _log.warning("what came of %d pushes waits for the store: %s", len(attempts), exc)
             return False
+        except Exception:  # nothing is begun anew whose end is not written down
+            _log.exception("what came of %d pushes cannot be written down", len(attempts))
+            return False
         return True
+
+
+async def pause(clock: Clock, seconds: float) -> None:
+    over = asyncio.Event()
+    clock.call_at(clock.time() + seconds, over.set)
+    await over.wait()

@@ -13,7 +13,7 @@ from mqttpush.delivery import Clock, Jobs, Keyring, RandomSource
 from mqttpush.delivery.attempts import Attempter
 from mqttpush.delivery.lane import Lane
 from mqttpush.delivery.patience import Backoff, Pacer
-from mqttpush.delivery.recorder import Recorder
+from mqttpush.delivery.recorder import Recorder, pause
 from mqttpush.errors import MqttPushError
 from mqttpush.events import NetworkKeysChanged, PhoneChange, PhonesQueued, PhonesRefused
 from mqttpush.metrics import Metrics
@@ -112,7 +112,7 @@ class Senders:
                     self.changed(PhonesQueued(app_id, network, 0))
             except MqttPushError as exc:
                 _log.warning("pushes of before the start wait for the store: %s", exc)
-                await self._pause(START_RETRY_S)
+                await pause(self._clock, START_RETRY_S)
             else:
                 return
 
@@ -124,12 +124,7 @@ class Senders:
                 self._queues = await self._jobs.queues()
             if not self._queues and not any(lane.is_active for lane in self._lanes.values()):
                 self._sample_soon.clear()
-            await self._pause(SAMPLE_EVERY_S)
-
-    async def _pause(self, seconds: float) -> None:
-        over = asyncio.Event()
-        self._clock.call_at(self._clock.time() + seconds, over.set)
-        await over.wait()
+            await pause(self._clock, SAMPLE_EVERY_S)
 
     def _read_by_scrapes(self) -> None:
         metrics, lanes = self._metrics, self._lanes.values()

@@ -68,6 +68,8 @@ class Deliveries:
             lambda tx: self._expand(tx, network, app_id, missing_count, now_ms)
         )
         page = await store.read(look)
+        if has_more is None:
+            return page._replace(is_held_back=True)
         return page._replace(next_ms=now_ms) if has_more else page
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
@@ -135,16 +137,18 @@ class Deliveries:
 
     # --- inside a unit --------------------------------------------------------------------
 
-    def _expand(self, tx: Transaction, network: str, app_id: str, count: int, now_ms: int) -> bool:
+    def _expand(
+        self, tx: Transaction, network: str, app_id: str, count: int, now_ms: int
+    ) -> bool | None:
         """Make about `count` more deliveries of the app's jobs; is there more where they are from?
 
-        Not while too many of its devices wait to be tried again: what is to be sent to a network
-        that does not take it stays in its jobs.
+        None: not now, too many of its devices wait to be tried again. What is to be sent to a
+        network that does not take it stays in its jobs.
         """
         settings = self._context.delivery
         room = settings.max_open_deliveries
         if tx.pushes.open_count(network, app_id, room) >= room:
-            return False
+            return None
         pages = 0
         for job in tx.pushes.waiting_jobs(network, app_id, now_ms, JOBS_PER_UNIT):
             is_done = False

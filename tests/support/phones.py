@@ -14,6 +14,7 @@ from typing import Any
 
 from mqttpush.config import DeliverySettings, SecuritySettings
 from mqttpush.credentials import Passwords
+from mqttpush.delivery import Jobs
 from mqttpush.delivery.senders import Senders
 from mqttpush.events import Committed, MessageSent, PhoneChange
 from mqttpush.metrics import Metrics
@@ -31,7 +32,7 @@ from mqttpush.models import (
 from mqttpush.networks import Ending, Keys, Network, Push, Sent
 from mqttpush.operations import Operations, phones
 from mqttpush.operations.context import Context
-from mqttpush.pushes import Trace
+from mqttpush.pushes import Attempt, Page, Queue, Trace
 from mqttpush.store import Transaction
 from mqttpush.store.blobs import open_blobs
 from tests.support import nouns
@@ -127,12 +128,45 @@ class FakeKeyring:
     """Every app has keys, but those that are named."""
 
     without: set[str] = field(default_factory=set)
+    problems: list[Exception] = field(default_factory=list)  # raised one by one
     asked: int = 0
 
     async def keys(self, app_id: str, network: str) -> Keys | None:
         self.asked += 1
         await asyncio.sleep(0)  # one turn of the loop, in which others ask
+        if self.problems:
+            raise self.problems.pop(0)
         return None if app_id in self.without else Keys(app_id, Network(network), {}, {})
+
+
+@dataclass
+class FaultyJobs:
+    """The real ones; what is named in `problems` is raised first, one by one."""
+
+    jobs: Jobs
+    problems: dict[str, list[Exception]] = field(default_factory=dict)
+
+    def _fail(self, name: str) -> None:
+        if self.problems.get(name):
+            raise self.problems[name].pop(0)
+
+    async def lanes(self) -> list[tuple[str, str]]:
+        self._fail("lanes")
+        return await self.jobs.lanes()
+
+    async def load(
+        self, network: str, app_id: str, taken: frozenset[tuple[int, str]], count: int
+    ) -> Page:
+        self._fail("load")
+        return await self.jobs.load(network, app_id, taken, count)
+
+    async def record(self, attempts: Sequence[Attempt]) -> None:
+        self._fail("record")
+        await self.jobs.record(attempts)
+
+    async def queues(self) -> list[Queue]:
+        self._fail("queues")
+        return await self.jobs.queues()
 
 
 @dataclass
@@ -143,6 +177,7 @@ class Phones:
     operations: Operations
     network: FakeNetwork
     keyring: FakeKeyring
+    jobs: FaultyJobs
     clock: FakeClock
     metrics: Metrics
     senders: Senders
@@ -255,9 +290,10 @@ async def phones_on(
                 store.store, blobs, passwords, now_ms=clock.now_ms, delivery=delivery
             )
         operations = Operations.over(context)
+        jobs = FaultyJobs(operations.deliveries)
         senders = Senders(
             networks={"fcm": network},
-            jobs=operations.deliveries,
+            jobs=jobs,
             keyring=keyring,
             settings=delivery,
             clock=clock,
@@ -265,7 +301,7 @@ async def phones_on(
             random=random.Random(1),
             metrics=store.metrics,
         )
-        made = Phones(context, operations, network, keyring, clock, store.metrics, senders)
+        made = Phones(context, operations, network, keyring, jobs, clock, store.metrics, senders)
         for app_id in app_ids if is_new else ():
             await made.app(app_id)
         cast.append(made)
