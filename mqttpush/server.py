@@ -18,14 +18,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from mqttpush import payloads
-from mqttpush.config import Settings
+from mqttpush.config import EmailSettings, HookSettings, Settings
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.data_folder import data_folder, encryption_key, only_server, ready_file, server_key
 from mqttpush.delivery.senders import Senders
 from mqttpush.demo import make_demo
 from mqttpush.errors import ConfigError, MqttPushError
 from mqttpush.live import LiveIndex
-from mqttpush.logs import setup_logging
+from mqttpush.logs import is_secret_name, setup_logging
 from mqttpush.metrics import Metrics
 from mqttpush.models import PrincipalKind
 from mqttpush.mqtt.broker import Admitted, Broker, ConnectAttempt, RefusalReason, Refused
@@ -72,6 +72,8 @@ FIXED_SETTINGS: Final = (
     "mqtt.wss_port",
     "store.dsn",
     "log.format",
+    *(f"hooks.{key}" for key in HookSettings.model_fields),
+    *(f"email.{key}" for key in EmailSettings.model_fields),
 )
 _CLOSE_CODES: Final = {
     CloseReason.REVOKED: ReasonCode.ADMINISTRATIVE_ACTION,
@@ -302,7 +304,8 @@ class Server:
             section, _, key = setting.partition(".")
             old, new = (getattr(getattr(s, section), key) for s in (self._settings, settings))
             if old != new:
-                _log.warning("SIGHUP: %s needs a restart to become %s", setting, new)
+                shown = "another one" if is_secret_name(key) else new
+                _log.warning("SIGHUP: %s needs a restart to become %s", setting, shown)
         _log.info("SIGHUP: settings reloaded")
 
     async def stop(self) -> None:

@@ -50,8 +50,10 @@ class HookFailed(CodeFailed):
         *,
         status: int | None = None,
         log: tuple[tuple[str, str], ...] = (),
+        retryable: bool = False,
     ) -> None:
         self.kind = kind
+        self.retryable = retryable
         self.log = log
         super().__init__(kind.value, debug, status=status)
 

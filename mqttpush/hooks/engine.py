@@ -121,7 +121,8 @@ class Engine:
             self._metrics.limits_reached.add("hooks.max_nested_runs_per_minute")
             limit = self._settings.max_nested_runs_per_minute
             problem = f"loop guard: runs caused more than {limit} runs of {call.object_name}"
-            raise HookFailed(FailureKind.VIOLATION, f"{problem} within a minute")
+            problem = f"{problem} within a minute"
+            raise HookFailed(FailureKind.VIOLATION, problem, retryable=True)
 
     def _count_nested(self, source: tuple[str, str]) -> bool:
         """One more; False over the rate."""

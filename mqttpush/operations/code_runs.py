@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import orjson
 
-from mqttpush.errors import LimitReached, MqttPushError, NotFound
+from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError, NotFound, StoreError
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, Language, Result
 from mqttpush.hooks.engine import Engine
+from mqttpush.metrics import Metrics
 from mqttpush.models import NEVER_MS, App, Credentials, Json
 from mqttpush.operations.business_logic import Answer, Asker, BusinessLogic, Exchange
 from mqttpush.operations.context import Context
@@ -39,11 +40,16 @@ from mqttpush.store import Transaction
 _log = logging.getLogger(__name__)
 
 BATCH: Final = 64
-PER_APP: Final = 16  # in one batch, so that one app's runs do not hold up the others'
+# Of one app under way, so that its runs do not hold up the others'; of all, so that many apps whose
+# runs hang do not either.
+PER_APP: Final = 16
+IN_FLIGHT_LIMIT: Final = 1024
 SWEEP_LIMIT_S: Final = 5.0  # another process may have made something due
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 600.0
+BUSY_RETRY_S: Final = 5.0
 LOG_QUEUE_LIMIT: Final = 10_000
+LOG_QUEUE_LIMIT_PER_APP: Final = 2_000
 LOG_CLEANING_EVERY_S: Final = 300.0
 # What running again would not change.
 _FINAL_KINDS: Final = frozenset({FailureKind.SYNTAX, FailureKind.VIOLATION})
@@ -78,6 +84,7 @@ class CodeRuns:
         self._random = source.uniform
         self._wake = asyncio.Event()
         self._in_flight: set[int] = set()
+        self._last_app_id = ""  # whose turn was the last
 
     @property
     def under_way_count(self) -> int:
@@ -126,14 +133,20 @@ class CodeRuns:
 
     async def _due(self) -> list[Job]:
         """As many as there are places for; those in flight are still rows."""
-        places = BATCH - len(self._in_flight)
+        places = min(BATCH, IN_FLIGHT_LIMIT - len(self._in_flight))
         if places <= 0:
             return []
-        now_ms, taken = self._context.now_ms(), len(self._in_flight)
+        now_ms, last, taken = self._context.now_ms(), self._last_app_id, frozenset(self._in_flight)
         found = await self._context.store.read(
-            lambda tx: tx.server_code.due_jobs(now_ms, BATCH + taken, per_app=PER_APP)
+            lambda tx: tx.server_code.due_jobs(
+                now_ms, places, per_app=PER_APP, after=last, but=taken
+            )
         )
-        return [job for job in found if job.job_id not in self._in_flight][:places]
+        if found:
+            self._last_app_id = found[-1].app_id
+        if len(found) == places:
+            self._wake.set()  # there may be more
+        return found
 
     async def _seconds_until_due(self) -> float:
         now_ms = self._context.now_ms()
@@ -150,12 +163,13 @@ class CodeRuns:
 
     async def _start_schedules(self) -> None:
         now_ms = self._context.now_ms()
-        due = await self._context.store.read(lambda tx: tx.server_code.due_schedules(now_ms, BATCH))
-        if not due:
+        next_ms = await self._context.store.read(lambda tx: tx.server_code.next_schedule_ms())
+        if next_ms is None or next_ms > now_ms:
             return
 
         def unit(tx: Transaction) -> None:
-            for schedule in due:
+            # Read in the unit that writes: a schedule, or its app, may just have been deleted.
+            for schedule in tx.server_code.due_schedules(now_ms, BATCH):
                 self._start(tx, schedule, now_ms)
 
         await self._context.store.write(unit)
@@ -171,7 +185,12 @@ class CodeRuns:
             ready_ms=now_ms,
             created_ms=now_ms,
         )
-        next_ms = _next_ms(schedule, now_ms)
+        try:
+            next_ms = _next_ms(schedule, now_ms)
+        except InvalidRequest as exc:  # read when it was set, by another version perhaps
+            problem = f"the schedule is deleted: {exc}"
+            self._engine.say(schedule.app_id, "", f"scheduler/{schedule.name}", problem)
+            next_ms = NEVER_MS
         if next_ms == NEVER_MS:
             tx.server_code.delete_schedules(schedule.app_id, schedule.kind, schedule.name)
         else:
@@ -181,17 +200,30 @@ class CodeRuns:
     # --- one run ----------------------------------------------------------------------------
 
     async def _run_job(self, job: Job) -> None:
-        """Never raises but for a bug, which is logged; then the job is tried again."""
+        """Run it and write how it ended; a bug counts as a failure, so it is not met for ever."""
+        problem: MqttPushError | None
         try:
             problem = await self._try(job)
-            await self._context.store.write(lambda tx: self._settle(tx, job, problem))
-        except MqttPushError as exc:
-            _log.warning("the end of server code could not be written: %s", exc)
         except Exception:
             _log.exception("running server code failed")
+            problem = HookFailed(FailureKind.INTERNAL, "the server failed to run it")
+        try:
+            await self._write_end(job, problem)
         finally:
             self._in_flight.discard(job.job_id)
             self._wake.set()
+
+    async def _write_end(self, job: Job, problem: MqttPushError | None) -> None:
+        """Until it is written the run counts as under way: it has run, and may send mails."""
+        wait_s = FIRST_RETRY_S
+        while True:
+            try:
+                await self._context.store.write(lambda tx: self._settle(tx, job, problem))
+                return
+            except MqttPushError as exc:
+                _log.warning("the end of server code could not be written: %s", exc)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LAST_RETRY_S)
 
     async def _try(self, job: Job) -> MqttPushError | None:
         """What went wrong, or None."""
@@ -204,22 +236,31 @@ class CodeRuns:
             runnable = Runnable(None, job.app_id, job.depth)
             deployed = await self._context.store.read(lambda tx: _deployed(tx, runnable))
             await self._run_code(deployed, request_id, job.endpoint, job.parameters, job.depth)
-        except (HookFailed, LimitReached, NotFound) as exc:
-            if job.attempts + 1 >= self._context.hooks.max_attempts or _is_final(exc):
+        except MqttPushError as exc:
+            if self._is_over(job, exc):
                 problem = f"given up after {job.attempts + 1} attempts: {exc}"
                 self._engine.say(job.app_id, request_id, job.place, problem)
             return exc
         return None
 
     def _settle(self, tx: Transaction, job: Job, problem: MqttPushError | None) -> None:
-        attempts = job.attempts + 1
-        if problem is None or _is_final(problem) or attempts >= self._context.hooks.max_attempts:
+        if problem is None or self._is_over(job, problem):
             tx.server_code.delete_job(job.job_id)
             return
-        # Twice as long each time, a fifth more or less, so that many do not come back together.
-        delay_s = min(FIRST_RETRY_S * 2**job.attempts, LAST_RETRY_S) * self._random(0.8, 1.2)
+        if _is_busy(problem):
+            attempts, delay_s = job.attempts, BUSY_RETRY_S
+        else:  # twice as long each time
+            attempts, delay_s = job.attempts + 1, FIRST_RETRY_S * 2**job.attempts
+        # A fifth more or less, so that many do not come back together.
+        delay_s = min(delay_s, LAST_RETRY_S) * self._random(0.8, 1.2)
         ready_ms = self._context.now_ms() + round(delay_s * 1000)
         tx.server_code.retry_job(replace(job, attempts=attempts, ready_ms=ready_ms))
+
+    def _is_over(self, job: Job, problem: MqttPushError) -> bool:
+        """Is it not to be tried again?"""
+        if _is_busy(problem):
+            return False
+        return _is_final(problem) or job.attempts + 1 >= self._context.hooks.max_attempts
 
     async def _run_endpoint(self, job: Job, request_id: str) -> Answer:
         """A custom endpoint by its schedule: as master, with an empty body (spec kinvey 8.9)."""
@@ -278,8 +319,13 @@ def _next_ms(schedule: Schedule, now_ms: int) -> int:
 def _is_final(problem: MqttPushError) -> bool:
     """Would running it again change nothing?"""
     if isinstance(problem, HookFailed):
-        return problem.kind in _FINAL_KINDS
+        return problem.kind in _FINAL_KINDS and not problem.retryable
     return isinstance(problem, NotFound)
+
+
+def _is_busy(problem: MqttPushError) -> bool:
+    """Was it the server that could not, and the code not even begun?"""
+    return isinstance(problem, LimitReached | StoreError)
 
 
 def _write_log(tx: Transaction, batch: list[LogLine], keep: int) -> None:
@@ -289,17 +335,23 @@ def _write_log(tx: Transaction, batch: list[LogLine], keep: int) -> None:
 class HookLog:
     """Lines on their way into the store, away from the runs that wrote them."""
 
-    def __init__(self, context: Context, *, clock: Callable[[], float]) -> None:
+    def __init__(self, context: Context, *, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._context = context
+        self._metrics = metrics
         self._clock = clock
         self._lines: deque[LogLine] = deque()
+        self._count_by_app: Counter[str] = Counter()
         self._wake = asyncio.Event()
 
     def add(self, lines: list[LogLine]) -> None:
-        """Over the queue's limit lines are dropped: a log must not hold up what it tells of."""
+        """Over the queue's limits lines are dropped: a log must not hold up what it tells of."""
         for line in lines:
-            if len(self._lines) < LOG_QUEUE_LIMIT:
-                self._lines.append(line)
+            is_over = self._count_by_app[line.app_id] >= LOG_QUEUE_LIMIT_PER_APP
+            if is_over or len(self._lines) >= LOG_QUEUE_LIMIT:
+                self._metrics.limits_reached.add("hooks.log_queue")
+                continue
+            self._lines.append(line)
+            self._count_by_app[line.app_id] += 1
         self._wake.set()
 
     async def flush(self) -> None:
@@ -308,6 +360,7 @@ class HookLog:
         while self._lines:
             count = min(len(self._lines), BATCH)
             batch = [self._lines.popleft() for _ in range(count)]
+            self._count_by_app -= Counter(line.app_id for line in batch)  # keeps those above 0
             await self._context.store.write(partial(_write_log, batch=batch, keep=keep))
 
     async def run(self) -> None:

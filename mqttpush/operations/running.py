@@ -48,7 +48,7 @@ class Running:
     ) -> Running:
         """call_api: a REST request of running code, inside this process. base_url: of the API."""
         settings = context.hooks
-        log = HookLog(context, clock=time.monotonic)
+        log = HookLog(context, metrics=metrics, clock=time.monotonic)
         runners: dict[Language, Runner] = {
             Language.PYTHON: PythonRunner(
                 settings, threads=Threads(limit=2 * settings.max_runs_per_app)

@@ -143,6 +143,9 @@ class ServerCode:
             _require_app(tx, app_id)
             plan = orjson.dumps({"start": start_ms, "interval": interval}).decode()
             due_ms = next_interval_ms(start_ms, interval, self._context.now_ms())
+            if due_ms == NEVER_MS:  # once, and that was before
+                tx.server_code.delete_schedules(app_id, JobKind.ENDPOINT, name)
+                return
             tx.server_code.put_schedule(
                 Schedule(app_id, JobKind.ENDPOINT, name, plan, name, {}, due_ms)
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from mqttpush.server_code import (
@@ -42,7 +42,7 @@ class ServerCodeTable(Protocol):
     def version(self, app_id: str, version_id: str) -> CodeVersion | None: ...
     def current_version(self, app_id: str) -> CodeVersion | None: ...
     def versions(self, app_id: str) -> list[CodeVersion]:
-        """Newest first."""
+        """Newest first, without source and hook document."""
 
     def set_current(self, app_id: str, version_id: str) -> None: ...
     def set_hooks(self, version: CodeVersion) -> None:
@@ -65,8 +65,13 @@ class ServerCodeTable(Protocol):
     def count_jobs(self, app_id: str, limit: int) -> int:
         """How many wait at most; exact only near `limit`, and counted no further."""
 
-    def due_jobs(self, now_ms: int, limit: int, *, per_app: int) -> list[Job]:
-        """Those ready, at most `per_app` of one app; oldest first, about `limit` in all."""
+    def due_jobs(
+        self, now_ms: int, limit: int, *, per_app: int, after: str, but: Collection[int]
+    ) -> list[Job]:
+        """Those ready, app after app, beginning with the app after `after`.
+
+        per_app: of one app, oldest first; those of `but` (IDs) are counted and left out.
+        """
 
     def next_job_ms(self, after_ms: int) -> int | None:
         """When the next one that is not ready yet will be."""

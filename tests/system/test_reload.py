@@ -32,6 +32,20 @@ def test_a_reload_takes_new_limits_and_a_bad_file_keeps_the_old_ones(
     server.stop()
 
 
+def test_what_a_reload_cannot_change_is_named_without_its_secret(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "mqttpush.toml"
+    file.write_text("[hooks]\nmax_attempts = 3\n")
+    server = start_server(CONFIG=str(file))
+    file.write_text("[hooks]\nmax_attempts = 4\n[email]\npassword = 'a-mail-secret'\n")
+    _reload(server, "settings reloaded")
+    server.wait_for_log("hooks.max_attempts needs a restart to become 4")
+    server.wait_for_log("email.password needs a restart")
+    assert "a-mail-secret" not in server.stderr
+    server.stop()
+
+
 def _reload(server: Server, answer: str) -> None:
     """Send SIGHUP and wait for what the log says about it."""
     server.process.send_signal(signal.SIGHUP)

@@ -22,7 +22,7 @@ CREATE TABLE hook_services (
     PRIMARY KEY (app_id, name)
 ) STRICT, WITHOUT ROWID;
 
--- How often the hooks and services of an app have changed; no row: it never had one.
+-- Another number after each change of hooks and services of an app; no row: it never had one.
 CREATE TABLE hook_stamps (
     app_id  TEXT PRIMARY KEY REFERENCES apps ON DELETE CASCADE,
     stamp   INTEGER NOT NULL

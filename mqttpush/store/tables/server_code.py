@@ -6,7 +6,7 @@ inside the unit's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -134,7 +134,13 @@ class SqliteServerCode(Table):
         return found[0] if found else None
 
     def versions(self, app_id: str) -> list[CodeVersion]:
-        return self._versions("ORDER BY created_ms DESC, version_id", app_id)
+        # All sources together may be 100 MiB.
+        rows = self._execute(
+            "SELECT app_id, version_id, is_current, created_ms FROM server_code_versions"
+            " WHERE app_id = ? ORDER BY created_ms DESC, version_id",
+            (app_id,),
+        )
+        return [CodeVersion(row[0], row[1], "", None, bool(row[2]), row[3]) for row in rows]
 
     def set_current(self, app_id: str, version_id: str) -> None:
         self._execute(
@@ -236,7 +242,7 @@ class SqliteServerCode(Table):
             "SELECT (SELECT max(job_id) FROM server_code_jobs)"
             " - (SELECT min(job_id) FROM server_code_jobs)"
         )
-        if span is None or span < limit:
+        if span is None or span + 1 < limit:
             return 0 if span is None else span + 1
         count = self._number(
             "SELECT count(*) FROM (SELECT 1 FROM server_code_jobs WHERE app_id = ? LIMIT ?)",
@@ -245,14 +251,22 @@ class SqliteServerCode(Table):
         )
         return count or 0
 
-    def due_jobs(self, now_ms: int, limit: int, *, per_app: int) -> list[Job]:
+    def due_jobs(
+        self, now_ms: int, limit: int, *, per_app: int, after: str, but: Collection[int]
+    ) -> list[Job]:
         # App by app along the index, so that a long queue of one app costs nothing.
         found: list[Job] = []
-        app_id: str | None = ""
-        while app_id is not None and len(found) < limit:
-            app_id = self._execute(
+        app_id, is_round = after, False
+        while len(found) < limit:
+            following = self._execute(
                 "SELECT min(app_id) FROM server_code_jobs WHERE app_id > ?", (app_id,)
             ).fetchone()[0]
+            if following is None and not is_round:
+                app_id, is_round = "", True
+                continue
+            if following is None or (is_round and following > after):
+                break
+            app_id = following
             rows = self._execute(
                 f"SELECT {self._JOB} FROM server_code_jobs WHERE app_id = ? AND ready_ms <= ?"
                 " ORDER BY ready_ms, job_id LIMIT ?",
@@ -261,9 +275,9 @@ class SqliteServerCode(Table):
             found.extend(
                 Job(row[0], JobKind(row[1]), row[2], row[3], orjson.loads(row[4]), *row[5:])
                 for row in rows
+                if row[9] not in but
             )
-        found.sort(key=lambda job: (job.ready_ms, job.job_id))
-        return found
+        return found[:limit]
 
     def next_job_ms(self, after_ms: int) -> int | None:
         return self._number(
@@ -315,9 +329,10 @@ class SqliteServerCode(Table):
     # --- helpers --------------------------------------------------------------------------
 
     def _bump(self, app_id: str) -> None:
+        # Random, 53 bits: an app made anew under an old ID must not have the old one's stamp.
         self._execute(
-            "INSERT INTO hook_stamps SELECT app_id, 1 FROM apps WHERE app_id = ?"
-            " ON CONFLICT DO UPDATE SET stamp = stamp + 1",
+            "INSERT INTO hook_stamps SELECT app_id, (random() & 9007199254740991) + 1 FROM apps"
+            " WHERE app_id = ? ON CONFLICT DO UPDATE SET stamp = excluded.stamp",
             (app_id,),
         )
 
