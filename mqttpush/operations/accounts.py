@@ -158,7 +158,7 @@ class Accounts:
             users = tx.entities.find_users(principal.app_id, query, _viewer(principal))
             return [_account(tx, principal, user) for user in users]
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def count(self, credentials: Credentials, query: EntityQuery) -> int:
         """How many match and may be seen."""
@@ -167,7 +167,7 @@ class Accounts:
             principal = self._entered(tx, credentials)
             return tx.entities.count_users(principal.app_id, query, _viewer(principal))
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def look_up(
         self, credentials: Credentials, criteria: Mapping[str, Any], limit: int

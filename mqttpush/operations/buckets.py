@@ -195,7 +195,7 @@ class Buckets:
             last_key = rows[query.limit - 1][0] if len(rows) > query.limit else None
             return ObjectPage([item for _, item in rows[: query.limit]], last_key)
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def count(
         self, credentials: Credentials, scope: ScopeReference, bucket_id: str, clause: object
@@ -208,7 +208,7 @@ class Buckets:
             require(tx, place.principal, Verb.QUERY_OBJECTS, place.scope, bucket)
             return tx.objects.count(bucket.key, clause)
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def create(
         self, credentials: Credentials, scope: ScopeReference, bucket_id: str

@@ -429,7 +429,7 @@ class Transaction(Protocol):
 class Store(Protocol):
     """A place for everything that must last.
 
-    Both methods raise what the unit raised, StoreUnavailable when the store is away or too slow,
+    The methods raise what the unit raised, StoreUnavailable when the store is away or too slow,
     LimitReached when too many units wait.
     """
 
@@ -438,6 +438,12 @@ class Store(Protocol):
 
     async def read(self, unit: Callable[[Transaction], Result]) -> Result:
         """Run a unit that writes nothing, on the latest commit, beside the writers."""
+
+    async def search(self, unit: Callable[[Transaction], Result]) -> Result:
+        """The same for a unit that may be slow: it holds up other searches only.
+
+        Raises LimitReached for one that was not begun within `store.query_timeout_s`.
+        """
 
     async def check(self) -> None:
         """Raises StoreUnavailable unless the store answers now (readiness)."""

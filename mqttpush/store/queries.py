@@ -7,25 +7,18 @@ into SQL; what SQL cannot say it asks here. Knows no table and no principal.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
-import regex
-
 from mqttpush.errors import InvalidRequest
+from mqttpush.store.patterns import WEIGHT_LIMIT, compile_pattern
 
 BAD_QUERY: Final = "InvalidQuerySyntax"
-TEST_LIMIT: Final = 400  # of one query, each value of a list counted
+TEST_LIMIT: Final = 400  # of one query: conditions, parts of lists, and lists to compare with
 VALUE_LIMIT: Final = 2000  # values of one `$in`
 DEPTH_LIMIT: Final = 20
-PATTERN_LIMIT: Final = 1000  # characters of one regular expression
 _GEO: Final = frozenset({"$near", "$nearSphere", "$maxDistance", "$within", "$geoWithin"})
-_OPTIONS: Final = {
-    "i": regex.IGNORECASE,
-    "m": regex.MULTILINE,
-    "s": regex.DOTALL,
-    "x": regex.VERBOSE,
-}
 _FIELD: Final = re.compile(r"[^$\x00][^\x00]{0,199}")
 MISSING: Final = object()
 
@@ -67,6 +60,23 @@ class SortKey(NamedTuple):
 
     path: Path
     is_descending: bool
+
+
+class Values(list[Any]):
+    """What `$in` has to choose from: texts and numbers are looked up, not compared one by one."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        super().__init__(values)
+        self._texts = frozenset(each for each in self if isinstance(each, str))
+        self._numbers = frozenset(each for each in self if _is_number(each))
+        self.others = [each for each in self if not isinstance(each, str) and not _is_number(each)]
+
+    def have(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return value in self._texts
+        if _is_number(value):
+            return value in self._numbers
+        return any(same(value, each) for each in self.others)
 
 
 class EntityQuery(NamedTuple):
@@ -168,6 +178,10 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _compared(sign: Callable[[Any, Any], bool], takes_equal: bool) -> Callable[[Any, Any], bool]:
     def compare(value: Any, operand: Any) -> bool:
         if operand is None:
@@ -184,9 +198,7 @@ def _compared(sign: Callable[[Any, Any], bool], takes_equal: bool) -> Callable[[
 
 
 def _leaves_rest(value: Any, operand: tuple[int, int]) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if abs(value) >= 2**63:
+    if not _is_number(value) or abs(value) >= 2**63:
         return False
     divisor, rest = operand
     number = abs(int(value))
@@ -196,7 +208,7 @@ def _leaves_rest(value: Any, operand: tuple[int, int]) -> bool:
 
 _HOLDS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "$eq": same,
-    "$in": lambda value, operand: any(same(value, each) for each in operand),
+    "$in": lambda value, operand: operand.have(value),
     "$gt": _compared(lambda a, b: a > b, takes_equal=False),
     "$gte": _compared(lambda a, b: a >= b, takes_equal=True),
     "$lt": _compared(lambda a, b: a < b, takes_equal=False),
@@ -211,6 +223,7 @@ class _Parser:
 
     def __init__(self) -> None:
         self._count = 0
+        self._weight = 0  # of regular expressions
 
     def document(self, query: object, depth: int) -> Node:
         if not isinstance(query, dict):
@@ -230,6 +243,7 @@ class _Parser:
     def _several(self, name: str, value: object, depth: int) -> Node:
         if not isinstance(value, list) or not value:
             raise _bad(f"{name} takes a list of queries")
+        self._spend(len(value))
         parts = tuple(self.document(each, depth + 1) for each in value)
         if name == "$and":
             return And(parts)
@@ -261,22 +275,38 @@ class _Parser:
             test = self._test(path, "$exists", None)
             return test if operand in (True, 1, "true") else Not(test)
         if name == "$all":
-            tests = tuple(self._test(path, "$eq", each) for each in _values(name, operand))
+            tests = tuple(self._test(path, "$eq", each) for each in _list(name, operand))
             return And(tests) if tests else Or(())
         if name in _CONTRARIES:
             return Not(self._operator(path, _CONTRARIES[name], operand, all_of, depth))
         if name == "$regex":
-            return self._test(path, name, _pattern(operand, all_of.get("$options", "")))
+            return self._test(path, name, self._pattern(operand, all_of.get("$options", "")))
         check = _OPERANDS.get(name)
         if check is None:
             raise _unknown(name)
-        return self._test(path, name, check(name, operand))
+        operand = check(name, operand)
+        if isinstance(operand, Values):
+            self._spend(len(operand.others))
+        return self._test(path, name, operand)
 
     def _test(self, path: Path, operator: str, operand: Any) -> Test:
-        self._count += 1
+        self._spend(1)
+        return Test(path, operator, operand)
+
+    def _pattern(self, pattern: object, options: object) -> Any:
+        try:
+            compiled, weight = compile_pattern(pattern, options)
+        except ValueError as exc:
+            raise _bad(f"$regex {exc}") from exc
+        self._weight += weight
+        if self._weight > WEIGHT_LIMIT:
+            raise _bad("$regex: the expressions are too long or repeat too much together")
+        return compiled
+
+    def _spend(self, count: int) -> None:
+        self._count += count
         if self._count > TEST_LIMIT:
             raise _bad(f"a query may have {TEST_LIMIT} conditions")
-        return Test(path, operator, operand)
 
 
 def _has_operators(value: object) -> bool:
@@ -296,21 +326,7 @@ def _path(name: object) -> Path:
     return path
 
 
-def _pattern(pattern: object, options: object) -> Any:
-    if not isinstance(pattern, str) or len(pattern) > PATTERN_LIMIT:
-        raise _bad(f"$regex takes a text of at most {PATTERN_LIMIT} characters")
-    if not isinstance(options, str) or not set(options) <= set(_OPTIONS):
-        raise _bad("$options are of i, m, s and x")
-    flags = 0
-    for option in options:
-        flags |= _OPTIONS[option]
-    try:
-        return regex.compile(pattern, flags)
-    except (regex.error, ValueError, OverflowError, RecursionError) as exc:
-        raise _bad(f"$regex: {exc}") from exc
-
-
-def _values(name: str, operand: Any) -> list[Any]:
+def _list(name: str, operand: Any) -> list[Any]:
     if not isinstance(operand, list) or len(operand) > VALUE_LIMIT:
         raise _bad(f"{name} takes a list of at most {VALUE_LIMIT} values")
     return operand
@@ -332,7 +348,7 @@ def _divisor(name: str, operand: Any) -> tuple[int, int]:
     is_pair = (
         isinstance(operand, list)
         and len(operand) == 2
-        and all(isinstance(each, int | float) and not isinstance(each, bool) for each in operand)
+        and all(_is_number(each) and isfinite(each) for each in operand)
     )
     if not is_pair or int(operand[0]) == 0:
         raise _bad(f"{name} takes a divisor, which is not 0, and a rest")
@@ -342,7 +358,7 @@ def _divisor(name: str, operand: Any) -> tuple[int, int]:
 _CONTRARIES: Final = {"$ne": "$eq", "$nin": "$in"}
 _OPERANDS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "$eq": lambda _, operand: operand,
-    "$in": _values,
+    "$in": lambda name, operand: Values(_list(name, operand)),
     "$size": _size,
     "$mod": _divisor,
     **dict.fromkeys(COMPARISONS, _scalar),

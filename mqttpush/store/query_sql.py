@@ -2,8 +2,8 @@
 
 Owns the translation of `queries`' trees. What SQL says exactly, SQL decides; every other test asks
 `query_test`, a function of ours on the connection, which evaluates it in Python. So the answer is
-the same either way, and sorting, paging and rights stay with the database. A query's regular
-expressions share a budget of time.
+the same either way, and sorting, paging and rights stay with the database. What Python evaluates
+has a budget of time: the database looks at the clock by instructions of its own, which is too late.
 """
 
 from __future__ import annotations
@@ -53,13 +53,16 @@ class Column(NamedTuple):
 class QueryFunction:
     """`query_test(number, kind, value)` of one connection: the tests that SQL leaves to Python."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, timeout_s: float) -> None:
+        """timeout_s: how long the tests of one query may take, the database's part counted."""
         self._connection = connection
+        self._timeout_s = timeout_s
         self._is_known = False
         self._tests: Sequence[Test] = ()
         self._text = ""
         self._document: Any = None
         self._deadline = 0.0
+        self._regex_deadline = 0.0
         self._is_late = False
 
     @contextmanager
@@ -70,7 +73,9 @@ class QueryFunction:
             self._is_known = True
         self._tests = tests
         self._is_late = False
-        self._deadline = time.monotonic() + REGEX_BUDGET_S
+        now = time.monotonic()
+        self._deadline = now + self._timeout_s
+        self._regex_deadline = now + min(REGEX_BUDGET_S, self._timeout_s)
         try:
             yield
         except sqlite3.OperationalError as exc:
@@ -82,6 +87,11 @@ class QueryFunction:
 
     def _test(self, number: int, kind: str, value: str | None) -> bool:
         test = self._tests[number]
+        is_regex = test.operator == "$regex"
+        left_s = (self._regex_deadline if is_regex else self._deadline) - time.monotonic()
+        if left_s <= 0:
+            self._is_late = True
+            raise TimeoutError
         found: list[Any]
         if kind == "document":
             if value != self._text:
@@ -91,16 +101,11 @@ class QueryFunction:
             found = [MISSING]
         else:
             found = [orjson.loads(value) if kind == "json" else value]
-        if test.operator != "$regex":
-            return holds(test, found)
-        left_s = self._deadline - time.monotonic()
         try:
-            if left_s > 0:
-                return holds(test, found, left_s)
+            return holds(test, found, left_s if is_regex else None)
         except TimeoutError:
-            pass
-        self._is_late = True
-        raise TimeoutError
+            self._is_late = True
+            raise
 
 
 class QuerySql:
@@ -163,12 +168,15 @@ class QuerySql:
         if test.operator == "$exists":
             self.parameters.append(json_path)
             return f"(json_type({self._document}, ?) IS NOT NULL)"
-        operand = test.operand
-        if test.operator == "$eq" and _is_exact(operand):
-            return self._compared(json_path, "=", operand)
-        if test.operator in COMPARISONS and _is_exact(operand):
-            return self._compared(json_path, COMPARISONS[test.operator], operand)
-        return self._asked(test, "document", Column(self._document))
+        sign = "=" if test.operator == "$eq" else COMPARISONS.get(test.operator)
+        if sign is None or not _is_exact(test.operand):
+            return self._asked(test, "document", Column(self._document))
+        if not isinstance(test.operand, str):
+            return self._compared(json_path, sign, test.operand)
+        # For SQLite the text of a JSON value ends at the first NUL.
+        asked = self._asked(test, "document", Column(self._document))
+        compared = self._compared(json_path, sign, test.operand)
+        return f"(CASE WHEN instr({self._document}, '\\u0000') THEN {asked} ELSE {compared} END)"
 
     def _column_test(self, test: Test, column: Column) -> str:
         if column.is_json:

@@ -1,9 +1,9 @@
 """The embedded store: SQLite in WAL mode with `synchronous=FULL`, written by group commit.
 
-Owns the two connections (one writes, one reads beside it), the lanes that batch units onto their
-threads, and what happens when the disk is slow or gone. Knows no table and no rule. The one idea: a
-lane takes everything that waits, runs it in one hop to its thread inside one transaction, and
-answers each caller when that transaction has ended.
+Owns the connections (one writes, one reads beside it, one searches), the lanes that batch units
+onto their threads, and what happens when the disk is slow or gone. Knows no table and no rule. The
+one idea: a lane takes everything that waits, runs it in one hop to its thread inside one
+transaction, and answers each caller when that transaction has ended.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, NamedTuple, ParamSpec
 
 import aiosqlite
 
@@ -55,8 +55,12 @@ BUSY_TIMEOUT_S: Final = 5.0
 # 16 MiB of log between checkpoints: a page written often is copied back once, not each time.
 CHECKPOINT_PAGES: Final = 4096
 CACHE_KIB: Final = 16_384
+# Readers are answered so often: what waits behind a slow read must not wait for a whole batch.
+READER_BATCH_S: Final = 0.05
 # About 1 ms of work between two looks at the clock.
 PROGRESS_EVERY_INSTRUCTIONS: Final = 50_000
+# Of a query in the writer's thread, where everybody waits; a reader has `store.query_timeout_s`.
+WRITER_TESTS_LIMIT_S: Final = 1.0
 # More than the distinct statements of `tables/`, so each is parsed once.
 CACHED_STATEMENTS: Final = 256
 
@@ -69,8 +73,8 @@ Parameters = ParamSpec("Parameters")
 class SqliteTransaction:
     """The tables on one connection, and what the running unit has emitted."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        query_function = QueryFunction(connection)
+    def __init__(self, connection: sqlite3.Connection, tests_limit_s: float) -> None:
+        query_function = QueryFunction(connection, tests_limit_s)
         self.apps = SqliteApps(connection)
         self.network_keys = SqliteNetworkKeys(connection)
         self.users = SqliteUsers(connection)
@@ -128,8 +132,19 @@ class _Batch:
     emitted: list[Committed]
 
 
+class _Waiting(NamedTuple):
+    """A unit, who is to be answered, and since when (by the loop's clock)."""
+
+    unit: Unit
+    future: asyncio.Future[Any]
+    since: float
+
+
 class _Lane:
-    """Units waiting for one connection, and the task that runs them in batches."""
+    """Units waiting for one connection, and the task that runs them in batches.
+
+    batch_s, wait_s: of a reader; no unit begins later in a batch, none waits longer to begin.
+    """
 
     def __init__(
         self,
@@ -138,13 +153,22 @@ class _Lane:
         begin: str,
         settings: StoreSettings,
         on_batch: Callable[[_Batch], None],
+        batch_s: float = inf,
+        wait_s: float = inf,
     ) -> None:
         self._connection = connection
-        self._transaction = SqliteTransaction(connection.raw)
+        is_writer = batch_s == inf
+        tests_limit_s = WRITER_TESTS_LIMIT_S if is_writer else settings.query_timeout_s
+        self._transaction = SqliteTransaction(connection.raw, tests_limit_s)
         self._begin = begin
         self._settings = settings
         self._on_batch = on_batch
-        self._pending: deque[tuple[Unit, asyncio.Future[Any]]] = deque()
+        self._batch_s = batch_s
+        self._wait_s = wait_s
+        self._timeout_s = settings.commit_timeout_s
+        if not is_writer:
+            self._timeout_s += settings.query_timeout_s
+        self._pending: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._is_stalled = False
         self._is_closing = False
@@ -161,8 +185,9 @@ class _Lane:
             raise StoreUnavailable("sqlite", problem)
         if len(self._pending) >= self._settings.max_queued_writes:
             raise LimitReached("store.max_queued_writes", retry_after_s=1)
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._pending.append((unit, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._pending.append(_Waiting(unit, future, loop.time()))
         self._wake.set()
         return future
 
@@ -173,7 +198,11 @@ class _Lane:
             self._wake.clear()
             while self._pending:
                 count = min(len(self._pending), self._settings.max_batch_writes)
-                await self._run_batch([self._pending.popleft() for _ in range(count)])
+                batch = [self._pending.popleft() for _ in range(count)]
+                if self._batch_s < inf:
+                    batch = self._still_wanted(batch)
+                if batch:
+                    await self._run_batch(batch)
             if self._is_closing:
                 return
 
@@ -182,21 +211,33 @@ class _Lane:
         self._is_closing = True
         self._wake.set()
 
-    async def _run_batch(self, batch: list[tuple[Unit, asyncio.Future[Any]]]) -> None:
-        units = [unit for unit, _ in batch]
+    def _still_wanted(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Without those whose caller has gone, or waited too long and is told so."""
+        latest = asyncio.get_running_loop().time() - self._wait_s
+        for waiting in batch:
+            if waiting.since < latest and not waiting.future.done():
+                error = LimitReached("store.query_timeout_s", retry_after_s=1)
+                waiting.future.set_exception(error)
+        return [waiting for waiting in batch if not waiting.future.done()]
+
+    async def _run_batch(self, batch: list[_Waiting]) -> None:
+        units = [waiting.unit for waiting in batch]
         running = asyncio.ensure_future(self._connection.run(self._run_in_thread, units))
-        done, _ = await asyncio.wait([running], timeout=self._settings.commit_timeout_s)
+        done, _ = await asyncio.wait([running], timeout=self._timeout_s)
         if not done:
-            self._stall([future for _, future in batch])
+            self._stall([waiting.future for waiting in batch])
         try:
             outcome = await running
         except sqlite3.Error as exc:
-            self._fail([future for _, future in batch], str(exc))
+            self._fail([waiting.future for waiting in batch], str(exc))
             return
         finally:
             self._is_stalled = False
         self._on_batch(outcome)
-        for (_, future), unit_outcome in zip(batch, outcome.outcomes, strict=True):
+        run_count = len(outcome.outcomes)
+        self._pending.extendleft(reversed(batch[run_count:]))
+        for waiting, unit_outcome in zip(batch[:run_count], outcome.outcomes, strict=True):
+            future = waiting.future
             if future.done():
                 continue  # the caller has gone, or was told that the store stalls
             if unit_outcome.error is not None:
@@ -207,9 +248,9 @@ class _Lane:
     def _stall(self, running: list[asyncio.Future[Any]]) -> None:
         """The thread hangs in a system call: tell everybody now, take no more until it is back."""
         self._is_stalled = True
-        waiting = [future for _, future in self._pending]
+        others = [waiting.future for waiting in self._pending]
         self._pending.clear()
-        self._fail([*running, *waiting], "does not answer in time")
+        self._fail([*running, *others], "does not answer in time")
 
     def _fail(self, futures: list[asyncio.Future[Any]], problem: str) -> None:
         for future in futures:
@@ -217,15 +258,18 @@ class _Lane:
                 future.set_exception(StoreUnavailable("sqlite", problem))
 
     def _run_in_thread(self, units: Sequence[Unit]) -> _Batch:
-        """One transaction for all units; a unit that raises is undone alone."""
+        """One transaction for all units there is time for; a unit that raises is undone alone."""
         execute = self._connection.raw.execute
         transaction = self._transaction
         outcomes: list[_Outcome] = []
         transaction.emitted.clear()
+        end = time.monotonic() + self._batch_s
         execute(self._begin)
         try:
             for unit in units:
                 outcomes.append(self._run_unit(unit))
+                if time.monotonic() > end:
+                    break
             execute("COMMIT")
         except BaseException:
             if self._connection.raw.in_transaction:
@@ -233,7 +277,7 @@ class _Lane:
             raise
         return _Batch(outcomes, transaction.emitted.copy())
 
-    def interrupt_long_units(self) -> None:
+    async def interrupt_long_units(self) -> None:
         """A unit that reads for longer than `store.query_timeout_s` is broken off.
 
         A stranger may query what everybody may read: one slow sort must not hold up the others.
@@ -242,7 +286,8 @@ class _Lane:
         def is_overdue() -> bool:
             return time.monotonic() > self._unit_deadline
 
-        self._connection.raw.set_progress_handler(is_overdue, PROGRESS_EVERY_INSTRUCTIONS)
+        set_handler = self._connection.raw.set_progress_handler
+        await self._connection.run(set_handler, is_overdue, PROGRESS_EVERY_INSTRUCTIONS)
 
     @staticmethod
     def _explained(error: sqlite3.OperationalError) -> Exception:
@@ -285,7 +330,7 @@ class SqliteStore:
         self,
         *,
         writer: _Connection,
-        reader: _Connection | None,
+        readers: Sequence[_Connection],
         settings: StoreSettings,
         metrics: Metrics,
         on_commit: OnCommit,
@@ -295,11 +340,19 @@ class SqliteStore:
         self._writes = _Lane(
             writer, begin="BEGIN IMMEDIATE", settings=settings, on_batch=self._committed
         )
-        self._reads = (
-            _Lane(reader, begin="BEGIN", settings=settings, on_batch=lambda _: None)
-            if reader
-            else self._writes
-        )
+        waits_s = (inf, settings.query_timeout_s)
+        lanes = [
+            _Lane(
+                reader,
+                begin="BEGIN",
+                settings=settings,
+                on_batch=lambda _: None,
+                batch_s=READER_BATCH_S,
+                wait_s=wait_s,
+            )
+            for reader, wait_s in zip(readers, waits_s, strict=False)
+        ]
+        self._reads, self._searches = lanes or (self._writes, self._writes)
         metrics.store_queued_writes.read = lambda: self._writes.pending_count
 
     async def write(self, unit: Callable[[Transaction], Result]) -> Result:
@@ -308,23 +361,31 @@ class SqliteStore:
     async def read(self, unit: Callable[[Transaction], Result]) -> Result:
         return await self._reads.submit(unit)
 
-    def interrupt_long_reads(self) -> None:
-        """To be called in the reader's thread, before the first read."""
-        self._reads.interrupt_long_units()
+    async def search(self, unit: Callable[[Transaction], Result]) -> Result:
+        return await self._searches.submit(unit)
+
+    async def interrupt_long_reads(self) -> None:
+        """To be called before the first read."""
+        for lane in self._lanes - {self._writes}:
+            await lane.interrupt_long_units()
 
     async def check(self) -> None:
         await self.write(lambda tx: None)
         await self.read(lambda tx: None)
 
     async def run(self) -> None:
-        """Serve both lanes until `close`."""
+        """Serve all lanes until `close`."""
         async with asyncio.TaskGroup() as tasks:
-            for lane in {self._writes, self._reads}:
+            for lane in self._lanes:
                 tasks.create_task(lane.run(), name="store lane")
 
     async def close(self) -> None:
-        self._writes.close()
-        self._reads.close()
+        for lane in self._lanes:
+            lane.close()
+
+    @property
+    def _lanes(self) -> set[_Lane]:
+        return {self._writes, self._reads, self._searches}
 
     def _committed(self, batch: _Batch) -> None:
         self._metrics.store_commits.value += 1
@@ -359,26 +420,25 @@ async def open_sqlite(
             await writer.run(migrate, writer.raw, path, migrations or known_migrations())
         except sqlite3.Error as exc:
             raise StoreUnavailable(path, f"its schema cannot be brought up to date: {exc}") from exc
-        reader = None if path == MEMORY else await _connect(path, is_reader=True)
-        try:
+        async with AsyncExitStack() as opened:
+            readers = []
+            for _ in range(0 if path == MEMORY else 2):
+                readers.append(await _connect(path, is_reader=True))
+                opened.push_async_callback(readers[-1].close)
             store = SqliteStore(
                 writer=writer,
-                reader=reader,
+                readers=readers,
                 settings=settings,
                 metrics=metrics,
                 on_commit=on_commit,
             )
-            if reader:
-                await reader.run(store.interrupt_long_reads)
+            await store.interrupt_long_reads()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(store.run(), name="store")
                 try:
                     yield store
                 finally:
                     await store.close()
-        finally:
-            if reader:
-                await reader.close()
     finally:
         await writer.close()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from mqttpush.errors import InvalidRequest, LimitReached
@@ -45,3 +48,25 @@ async def test_a_query_of_too_many_values_is_refused_and_nothing_else() -> None:
         with pytest.raises(InvalidRequest, match="conditions"):
             await store.store.read(lambda tx: tx.objects.count(key, clause))
         assert await store.store.read(lambda tx: tx.objects.count(key, ALL)) == 3000
+
+
+@in_loop
+async def test_slow_searches_hold_up_neither_reads_nor_the_store(file_dsn: str) -> None:
+    def slow(_: Transaction) -> str:
+        time.sleep(0.1)  # as a query that reads very much
+        return "found"
+
+    def seen(tx: Transaction) -> bool:
+        return tx.apps.get("app-1") is None
+
+    async with opened(file_dsn, query_timeout_s=0.5, commit_timeout_s=0.5) as store:
+        searches = [asyncio.ensure_future(store.store.search(slow)) for _ in range(40)]
+        begun = time.monotonic()
+        assert await store.store.read(seen)
+        assert time.monotonic() - begun < 0.5
+        results = await asyncio.gather(*searches, return_exceptions=True)
+        found = [each for each in results if each == "found"]
+        late = [each for each in results if isinstance(each, LimitReached)]
+        assert 1 <= len(found) <= 10
+        assert len(found) + len(late) == 40, "none is told that the store is away"
+        assert await store.store.search(seen)

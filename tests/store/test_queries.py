@@ -16,7 +16,7 @@ from mqttpush.store.query_sql import Column, QueryFunction, QuerySql
 
 names = st.sampled_from(["a", "b", "c", "a.b", "b.a", "a.0", "a.b.c", "_id"])
 keys = st.sampled_from(["a", "b", "c", "0"])
-texts = st.text(alphabet="abz%_é\n", max_size=3)
+texts = st.text(alphabet="abz%_é\n\0", max_size=3)
 scalars = (
     st.none()
     | st.booleans()
@@ -71,10 +71,10 @@ queries = st.recursive(
 class Rows:
     """A table of documents, asked by SQL."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = 5.0) -> None:
         self.connection = sqlite3.connect(":memory:")
         self.connection.execute("CREATE TABLE rows (id TEXT, document TEXT)")
-        self.function = QueryFunction(self.connection)
+        self.function = QueryFunction(self.connection, timeout_s)
 
     def find(self, documents: list[dict[str, Any]], query: Any) -> list[int]:
         self.connection.execute("DELETE FROM rows")
@@ -190,6 +190,14 @@ def test_operators_mean_what_the_specification_says(query: Any, found: list[int]
         {"": 1},
         {"a": {"$in": [0] * 2001}},
         {"$or": [{"a": 1}] * 401},
+        {"$or": [{}] * 401},
+        {"$nor": [{"$and": [{}] * 200}] * 3},
+        {"a": {"$in": [[1]] * 401}},
+        {"a": {"$mod": [float("inf"), 1]}},
+        {"a": {"$regex": "(?R)?a"}},
+        {"a": {"$regex": "(a(?1)?)"}},
+        {"a": {"$regex": "(?P<n>a(?&n)?)"}},
+        {"$or": [{"a": {"$regex": "a" * 1000}}] * 6},
     ],
 )
 def test_a_query_that_cannot_be_used_is_refused(query: Any) -> None:
@@ -204,6 +212,66 @@ def test_a_query_nested_without_end_is_refused() -> None:
         query = {"$and": [query]}
     with pytest.raises(InvalidRequest):
         parse_query(query)
+
+
+@pytest.mark.spec("kinvey 7.5")
+@pytest.mark.parametrize(
+    ("pattern", "options"),
+    [
+        ("((a{1000}){1000}){1000}", ""),
+        ("(?:(?:[ab]{500})+){500}", ""),
+        ("a{1000000}", ""),
+        ("(a{1000}){1000,}", ""),
+        ("(?x)(?:a{1 000}) {100 0}", ""),
+        ("(?:a{1 000}) {100 0}", "x"),
+        ("(?:a{1#\n000})#)\n{1000}", "x"),
+        ("[()](a{1000}[(]){1000}", ""),
+    ],
+)
+def test_a_small_regular_expression_that_compiles_to_a_huge_one_is_refused(
+    pattern: str, options: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"repeats too much|both comments and counts"):
+        parse_query({"a": {"$regex": pattern, "$options": options}})
+
+
+@pytest.mark.spec("kinvey 7.5")
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "5058c666-474f-0509-0600-000001aaaaaa"),
+        (
+            "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+            "5058c666-474f-0509-0600-000001aaaaaa",
+        ),
+        (r"^(\d{1,3}\.){3}\d{1,3}$", "127.0.0.1"),
+        ("^([0-9A-F]{2}:){5}[0-9A-F]{2}$", "00:1B:44:11:3A:B7"),
+        (".{0,5000}x", "x"),
+    ],
+)
+def test_counted_repeats_of_daily_use_are_allowed(pattern: str, text: str) -> None:
+    assert rows.find([{"a": text}, {"a": "?"}], {"a": {"$regex": pattern}}) == [0]
+
+
+@pytest.mark.spec("kinvey 7.5")
+@pytest.mark.parametrize("value", ["x\0y", "x"])
+def test_a_text_does_not_end_at_a_nul(value: str) -> None:
+    documents = [{"a": "x"}, {"a": "x\0y"}]
+    assert rows.find(documents, {"a": value}) == [0 if value == "x" else 1]
+
+
+@pytest.mark.spec("kinvey 7.5")
+def test_a_long_list_to_choose_from_is_looked_up_in() -> None:
+    documents = [{"a": number} for number in range(3000)]
+    wanted = [number + 0.5 for number in range(1999)] + [1.0]
+    assert rows.find(documents, {"a": {"$in": wanted}}) == [1]
+
+
+def test_tests_outside_the_database_are_broken_off_in_time() -> None:
+    slow = Rows(timeout_s=0.05)
+    documents = [{"a": [[0]] * 400} for _ in range(100)]
+    with pytest.raises(LimitReached):
+        slow.find(documents, {"a": {"$in": [[number + 1] for number in range(390)]}})
 
 
 @pytest.mark.spec("kinvey 7.5")
