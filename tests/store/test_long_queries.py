@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -53,7 +54,7 @@ async def test_a_query_of_too_many_values_is_refused_and_nothing_else() -> None:
 @in_loop
 async def test_slow_searches_hold_up_neither_reads_nor_the_store(file_dsn: str) -> None:
     def slow(_: Transaction) -> str:
-        time.sleep(0.1)  # as a query that reads very much
+        threading.Event().wait(0.1)  # as a query that reads very much
         return "found"
 
     def seen(tx: Transaction) -> bool:
