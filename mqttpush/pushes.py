@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+from uuid import UUID, uuid5
 
 from mqttpush.models import Audience, PhonePayload
+
+# Any would do; the same for ever.
+_PUSHES: Final = UUID("6c3aa9b4-6a5e-4d0c-9a87-0d2b5f2f2b61")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,10 @@ class Delivery(NamedTuple):
     @property
     def key(self) -> tuple[int, str]:
         return self.job.key, self.installation_id
+
+    @property
+    def push_id(self) -> str:
+        return push_id(self.job.message_id or str(self.job.key), self.installation_id)
 
     @property
     def payload(self) -> PhonePayload | None:
@@ -114,6 +122,16 @@ class Trace(NamedTuple):
     ending: str | None
     code: str
     done_ms: int
+    job_key: int
+
+    @property
+    def push_id(self) -> str:
+        return push_id(self.message_id or str(self.job_key), self.installation_id)
+
+
+def push_id(message: str, installation_id: str) -> str:
+    """A UUID, the same at each attempt: what Apple's tools find a push by (`apns-id`)."""
+    return str(uuid5(_PUSHES, f"{message}/{installation_id}"))
 
 
 class Queue(NamedTuple):

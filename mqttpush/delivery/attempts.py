@@ -68,7 +68,7 @@ class Attempter:
             payload,
             delivery.is_development,
             job.created_ms + self._ttl_ms(payload),
-            f"{job.message_id}/{delivery.installation_id}",
+            delivery.push_id,
         )
         try:
             sent = await self._network.send(keys, push)

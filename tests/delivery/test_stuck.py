@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from mqttpush.errors import SealBroken, StoreUnavailable
 from mqttpush.models import Audience
-from mqttpush.networks import Ending, Sent
+from mqttpush.networks import Ending, Push, Sent
 from tests.support.loop import in_loop
 from tests.support.phones import TAKEN, phones_on
 
@@ -81,3 +83,27 @@ async def test_a_bug_in_looking_up_or_writing_down_costs_a_moment_and_no_server(
         world.clock.advance(1)
         assert await world.until_ended(message_id, 1) == {DELIVERED: 1}
         assert len(world.network.pushes) == 1
+
+
+@in_loop
+async def test_the_same_push_has_the_same_uuid_at_each_attempt() -> None:
+    async with phones_on(failures_to_pause=100) as world:
+        owners = await world.users(2)
+        answers = [UNAVAILABLE, UNAVAILABLE, TAKEN, TAKEN]
+
+        def answer(push: Push) -> Sent:
+            return answers.pop(0)
+
+        world.network.answer = answer
+        message_id = await world.send(await world.topic(owners))
+        await world.until(lambda: len(world.network.pushes) == 2)
+        await world.settle()
+        world.clock.advance(10)
+        await world.until_ended(message_id, 2)
+        ids_by_token: dict[str, set[str]] = {}
+        for push in world.network.pushes:
+            ids_by_token.setdefault(push.token, set()).add(push.push_id)
+        found = [push_id for ids in ids_by_token.values() for push_id in ids]
+        assert found == [str(UUID(each)) for each in found]
+        assert len(found) == len(set(found)) == 2
+        assert set(found) == {trace.push_id for trace in await world.traces(message_id)}

@@ -301,6 +301,7 @@ class DeviceTrace(TypedDict):
     userID: NotRequired[str]
     thingID: NotRequired[str]
     attempts: int
+    pushID: str
     ending: NotRequired[str]
     endedAt: NotRequired[int]
     nextTryAt: NotRequired[int]

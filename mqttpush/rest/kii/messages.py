@@ -214,6 +214,7 @@ def _trace(trace: Trace) -> Json:
         "sentTo": trace.place,
         f"{kind}ID": identifier,
         "attempts": trace.attempts,
+        "pushID": trace.push_id,
     }
     if trace.message_id:
         fields["pushMessageID"] = trace.message_id

@@ -59,7 +59,7 @@ _JOB_COLUMNS: Final = (
 )
 _TRACE: Final = (
     "SELECT d.installation_id, d.network, j.message_id, j.place, d.subject, d.attempts,"
-    " d.ready_ms, d.ending, d.code, d.done_ms FROM"
+    " d.ready_ms, d.ending, d.code, d.done_ms, d.job_key FROM"
 )
 _INSERT_JOB: Final = """
     INSERT INTO push_jobs (app_id, network, message_id, place, payloads, audience, to_development,
