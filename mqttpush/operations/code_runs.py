@@ -20,18 +20,32 @@ from typing import Any, Final
 
 import orjson
 
-from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError, NotFound, StoreError
+from mqttpush.errors import (
+    InvalidRequest,
+    LimitReached,
+    MqttPushError,
+    NotFound,
+    PrincipalDisabled,
+    StoreError,
+)
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, Language, Result
 from mqttpush.hooks.engine import Engine
 from mqttpush.metrics import Metrics
-from mqttpush.models import NEVER_MS, App, Credentials, Json
-from mqttpush.operations.business_logic import Answer, Asker, BusinessLogic, Exchange
+from mqttpush.models import NEVER_MS, App, Credentials, Json, PrincipalKind
+from mqttpush.operations.business_logic import (
+    Answer,
+    Asker,
+    BusinessLogic,
+    Exchange,
+    security_context,
+)
 from mqttpush.operations.context import Context
 from mqttpush.operations.hook_documents import (
     is_python,
     is_url,
     next_cron_ms,
     next_interval_ms,
+    require_allowed,
 )
 from mqttpush.operations.server_code import Runnable, ServerCode
 from mqttpush.server_code import CodeVersion, Job, JobKind, LogLine, Schedule
@@ -102,7 +116,9 @@ class CodeRuns:
         runnable = await self._server_code.runnable(credentials, version_id, endpoint)
         deployed = await self._context.store.read(lambda tx: _deployed(tx, runnable))
         request_id = self._context.secrets.document_id()
-        result = await self._run_code(deployed, request_id, endpoint, parameters, 0)
+        result = await self._run_code(
+            deployed, request_id, endpoint, parameters, 0, _asker(runnable)
+        )
         return result.response.get("body")
 
     async def check(self, source: str) -> None:
@@ -235,7 +251,8 @@ class CodeRuns:
                 return None
             runnable = Runnable(None, job.app_id, job.depth)
             deployed = await self._context.store.read(lambda tx: _deployed(tx, runnable))
-            await self._run_code(deployed, request_id, job.endpoint, job.parameters, job.depth)
+            own = (request_id, job.endpoint, job.parameters, job.depth, _asker(runnable))
+            await self._run_code(deployed, *own)
         except MqttPushError as exc:
             if self._is_over(job, exc):
                 problem = f"given up after {job.attempts + 1} attempts: {exc}"
@@ -264,21 +281,33 @@ class CodeRuns:
 
     async def _run_endpoint(self, job: Job, request_id: str) -> Answer:
         """A custom endpoint by its schedule: as master, with an empty body (spec kinvey 8.9)."""
-        stamp = await self._context.store.read(lambda tx: tx.server_code.hooks_stamp(job.app_id))
+
+        def unit(tx: Transaction) -> int:
+            _deployed(tx, Runnable(None, job.app_id, job.depth))
+            return tx.server_code.hooks_stamp(job.app_id)
+
+        stamp = await self._context.store.read(unit)
         asker = Asker(job.app_id, stamp, request_id, "", job.app_id, "master", {}, job.depth)
         exchange = Exchange("POST", job.endpoint, {}, {})
         return await self._business_logic.endpoint(asker, exchange)
 
     async def _run_code(
-        self, deployed: Deployed, request_id: str, endpoint: str, parameters: Json, depth: int
+        self,
+        deployed: Deployed,
+        request_id: str,
+        endpoint: str,
+        parameters: Json,
+        depth: int,
+        asker: Json,
     ) -> Result:
+        require_allowed(endpoint, self._context.hooks)  # it may have been once, and no more
         code = _code(deployed, endpoint)
         call = Call(
             app_id=deployed.app.app_id,
             request_id=request_id,
             hook_type="serverCode",
             object_name=endpoint,
-            request={"body": parameters, "appKey": deployed.app.app_id},
+            request={"body": parameters, "appKey": deployed.app.app_id, **asker},
             depth=depth,
             wall_limit_s=self._engine.wall_limit_s(code.language),
             app={"appKey": deployed.app.app_id, "appSecret": deployed.app.app_key},
@@ -286,10 +315,24 @@ class CodeRuns:
         return await self._engine.run(code, call, self._host)
 
 
+def _asker(runnable: Runnable) -> Json:
+    """Who asks, as code is told."""
+    principal = runnable.principal
+    if principal is None:
+        return {"userId": "", "username": "", "securityContext": "master"}
+    return {
+        "userId": principal.id if principal.kind is PrincipalKind.USER else "",
+        "username": runnable.username,
+        "securityContext": security_context(principal.kind),
+    }
+
+
 def _deployed(tx: Transaction, runnable: Runnable) -> Deployed:
     app = tx.apps.get(runnable.app_id)
     if app is None:
         raise NotFound("app", runnable.app_id)
+    if app.is_disabled:
+        raise PrincipalDisabled("app", app.app_id)
     version = runnable.version or tx.server_code.current_version(runnable.app_id)
     return Deployed(app, version)
 
@@ -320,12 +363,12 @@ def _is_final(problem: MqttPushError) -> bool:
     """Would running it again change nothing?"""
     if isinstance(problem, HookFailed):
         return problem.kind in _FINAL_KINDS and not problem.retryable
-    return isinstance(problem, NotFound)
+    return isinstance(problem, NotFound | InvalidRequest)
 
 
 def _is_busy(problem: MqttPushError) -> bool:
-    """Was it the server that could not, and the code not even begun?"""
-    return isinstance(problem, LimitReached | StoreError)
+    """Was it not the code's turn, which has not even begun?"""
+    return isinstance(problem, LimitReached | StoreError | PrincipalDisabled)
 
 
 def _write_log(tx: Transaction, batch: list[LogLine], keep: int) -> None:

@@ -7,13 +7,15 @@ last day of a month, and is what most Python schedulers use.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 from croniter import CroniterError, croniter
 
+from mqttpush.config import HookSettings
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import NEVER_MS, Json
 from mqttpush.operations.triggers import BUCKET_EVENTS, GROUPS, INSTALLATIONS, THINGS, USERS
@@ -23,6 +25,9 @@ SCHEME: Final = "kiicloud://"
 SCHEDULER: Final = "scheduler"
 ENTRIES_LIMIT: Final = 500
 PARAMETERS_LIMIT: Final = 100
+# Finding the next 29 February takes 5 ms: 100 of them half a second, in a thread.
+SCHEDULES_LIMIT: Final = 100
+CRON_LIMIT_CHARACTERS: Final = 200
 _BUCKET: Final = re.compile(r"((users|groups|things)/\*/)?buckets/[A-Za-z0-9_-]{2,64}")
 # Accepted for old files: this server has no such event, so nothing comes of them.
 _PUBLISHED: Final = "DATA_OBJECT_BODY_PUBLISHED"
@@ -99,7 +104,40 @@ def read_document(document: Mapping[str, Any]) -> HookDocument:
             triggers.extend(_triggers(uri, place, entries))
     if len(triggers) + len(schedules) > ENTRIES_LIMIT:
         raise InvalidRequest(f"a hook document has at most {ENTRIES_LIMIT} entries")
+    if len(schedules) > SCHEDULES_LIMIT:
+        raise InvalidRequest(f"a hook document has at most {SCHEDULES_LIMIT} schedules")
     return HookDocument(tuple(triggers), tuple(schedules))
+
+
+def names_endpoint(document: Mapping[str, Any], endpoint: str) -> bool:
+    """Does a document that has been read before name it? On the path of clients: no parsing."""
+    entries = [
+        entry
+        for place in document.values()
+        for entry in (place.values() if isinstance(place, dict) else place)
+    ]
+    return any(entry.get("endpoint") == endpoint for entry in entries)
+
+
+def require_allowed(endpoint: str, settings: HookSettings) -> None:
+    """Raises InvalidRequest for what the operator has not opened to apps."""
+    if is_url(endpoint) and not _is_below(endpoint, settings.endpoint_urls):
+        raise InvalidRequest(f"{endpoint}: hooks.endpoint_urls does not allow it", field="endpoint")
+    module = endpoint.partition(":")[0]
+    if is_python(endpoint) and not any(
+        module == each or module.startswith(f"{each}.") for each in settings.python_modules
+    ):
+        raise InvalidRequest(
+            f"{endpoint}: hooks.python_modules does not allow it", field="endpoint"
+        )
+
+
+def _is_below(url: str, starts: Sequence[str]) -> bool:
+    """Does it lead below one of the starts, and not up again?"""
+    path = unquote(url.partition("?")[0].partition("#")[0]).replace("\\", "/")
+    if any(part in (".", "..") for part in path.split("/")):
+        return False
+    return any(url.startswith(f"{start.rstrip('/')}/") for start in starts)
 
 
 def is_url(endpoint: str) -> bool:
@@ -116,9 +154,7 @@ def next_cron_ms(cron: str, after_ms: int) -> int:
     """When it is due next; NEVER_MS for 30 February. Raises InvalidRequest."""
     after = datetime.fromtimestamp(after_ms / 1000, UTC)
     try:
-        # Seconds and the non-standard sixth field are left out: spec kii 11 has five.
-        if len(cron.split()) != 5:
-            raise InvalidRequest(f"{cron!r} has not five fields", field="cron")
+        _check_cron(cron)
         moment = croniter(cron, after, max_years_between_matches=10).get_next(datetime)
     except CroniterError as exc:
         if "failed to find next date" in str(exc):
@@ -158,10 +194,23 @@ def _schedules(uri: str, entries: object) -> Iterator[CronEntry]:
         cron, parameters = fields.get("cron"), fields.get("parameters") or {}
         if not isinstance(cron, str):
             raise InvalidRequest(f"{name} needs cron", field=uri)
-        next_cron_ms(cron, 0)
+        _check_cron(cron)
         if not isinstance(parameters, dict) or len(parameters) > PARAMETERS_LIMIT:
             raise InvalidRequest(f"parameters of {name} must be an object", field=uri)
         yield CronEntry(name, cron, _endpoint(uri, fields), parameters)
+
+
+def _check_cron(cron: str) -> None:
+    """Raises InvalidRequest for what is no cron expression; cheap."""
+    if len(cron) > CRON_LIMIT_CHARACTERS:
+        raise InvalidRequest(f"has more than {CRON_LIMIT_CHARACTERS} characters", field="cron")
+    # Seconds and the non-standard sixth field are left out: spec kii 11 has five.
+    if len(cron.split()) != 5:
+        raise InvalidRequest(f"{cron!r} has not five fields", field="cron")
+    try:
+        croniter.expand(cron)
+    except CroniterError as exc:
+        raise InvalidRequest(f"{cron!r} is no cron expression: {exc}", field="cron") from exc
 
 
 def _entry(uri: str, entry: object) -> Json:

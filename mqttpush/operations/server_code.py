@@ -7,6 +7,7 @@ its hook document changes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,16 +18,17 @@ import orjson
 from mqttpush.access import refusal
 from mqttpush.errors import InvalidRequest, NotFound
 from mqttpush.events import RunsQueued
-from mqttpush.models import NEVER_MS, Credentials, Json
+from mqttpush.models import NEVER_MS, Credentials, Json, Principal, PrincipalKind
 from mqttpush.operations.context import Context
 from mqttpush.operations.hook_documents import (
     INTERVALS_MS,
     HookDocument,
-    is_python,
     is_url,
+    names_endpoint,
     next_cron_ms,
     next_interval_ms,
     read_document,
+    require_allowed,
 )
 from mqttpush.operations.resealing import Resealed, Resealing
 from mqttpush.server_code import (
@@ -50,11 +52,16 @@ HOOKS: Final = "server_code_hook_version"
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """What running an endpoint of a version takes. depth: of who asks."""
+    """What running an endpoint of a version takes. depth: of who asks.
+
+    principal: who asks; None for what reacts to data or is by the clock.
+    """
 
     version: CodeVersion | None
     app_id: str
     depth: int
+    principal: Principal | None = None
+    username: str = ""
 
 
 class ServerCode:
@@ -201,11 +208,15 @@ class ServerCode:
 
     async def make_current(self, credentials: Credentials, version_id: str) -> None:
         """Its code runs from here on, and what its hook document waits for."""
+        before = (await self.version(credentials, version_id)).hooks
+        plan = await self._planned(before)
 
         def unit(tx: Transaction) -> None:
             version = _existing(tx, self._admin(tx, credentials), version_id)
+            if version.hooks != before:
+                raise InvalidRequest("its hooks are being changed: try again")
             tx.server_code.set_current(version.app_id, version.version_id)
-            self._arm(tx, version)
+            _arm(tx, version.app_id, plan)
 
         await self._context.store.write(unit)
 
@@ -216,7 +227,7 @@ class ServerCode:
             version = _existing(tx, self._admin(tx, credentials), version_id)
             tx.server_code.delete_version(version.app_id, version.version_id)
             if version.is_current:
-                self._arm(tx, replace(version, hooks=None))
+                _arm(tx, version.app_id, NOTHING)
 
         await self._context.store.write(unit)
 
@@ -228,17 +239,18 @@ class ServerCode:
         Where nothing is deployed and no endpoint is a script's function, `current` is a version
         made for the document. Raises InvalidRequest, NotFound.
         """
-        read = read_document(document)
-        for endpoint in read.endpoints:
-            self._require_allowed(endpoint)
+        await self.require_admin(credentials)  # before a stranger's document is read
+        plan = await self._planned(document)
+        for endpoint in plan.document.endpoints:
+            require_allowed(endpoint, self._context.hooks)
 
         def unit(tx: Transaction) -> None:
             app_id = self._admin(tx, credentials)
-            version = self._version_for_hooks(tx, app_id, version_id, read)
+            version = self._version_for_hooks(tx, app_id, version_id, plan.document)
             version = replace(version, hooks=dict(document))
             tx.server_code.set_hooks(version)
             if version.is_current:
-                self._arm(tx, version)
+                _arm(tx, app_id, plan)
 
         await self._context.store.write(unit)
 
@@ -258,7 +270,7 @@ class ServerCode:
             version = replace(version, hooks=None)
             tx.server_code.set_hooks(version)
             if version.is_current:
-                self._arm(tx, version)
+                _arm(tx, version.app_id, NOTHING)
 
         await self._context.store.write(unit)
 
@@ -273,9 +285,15 @@ class ServerCode:
             if principal.depth:
                 raise refusal(principal, "call server code from server code")
             version = _existing(tx, principal.app_id, version_id)
-            if ":" in endpoint and endpoint not in read_document(version.hooks or {}).endpoints:
+            if ":" in endpoint and not names_endpoint(version.hooks or {}, endpoint):
                 raise NotFound("server_code_endpoint", endpoint, app_id=principal.app_id)
-            return Runnable(version, principal.app_id, principal.depth)
+            user = (
+                tx.users.get(principal.app_id, principal.id)
+                if principal.kind is PrincipalKind.USER
+                else None
+            )
+            username = (user.login_name if user else None) or ""
+            return Runnable(version, principal.app_id, principal.depth, principal, username)
 
         return await self._context.store.read(unit)
 
@@ -299,35 +317,38 @@ class ServerCode:
         tx.server_code.insert_version(version)
         return version
 
-    def _arm(self, tx: Transaction, version: CodeVersion) -> None:
-        """Make triggers and schedules those of the version's hook document."""
-        read = read_document(version.hooks or {})
-        app_id, now_ms = version.app_id, self._context.now_ms()
-        tx.server_code.set_triggers(app_id, read.triggers)
-        tx.server_code.delete_schedules(app_id, JobKind.SERVER_CODE)
-        for entry in read.schedules:
-            due_ms = next_cron_ms(entry.cron, now_ms)
-            if due_ms < NEVER_MS:
-                plan = (entry.name, entry.cron, entry.endpoint, entry.parameters, due_ms)
-                tx.server_code.put_schedule(Schedule(app_id, JobKind.SERVER_CODE, *plan))
-        tx.emit(RunsQueued())
+    async def _planned(self, document: Mapping[str, Any] | None) -> _Plan:
+        """What a hook document makes due, and when first; in a thread, for it may take long."""
+        if not document:
+            return NOTHING
 
-    def _require_allowed(self, endpoint: str) -> None:
-        """Raises InvalidRequest for what the operator has not opened to apps."""
-        settings = self._context.hooks
-        starts = tuple(f"{url.rstrip('/')}/" for url in settings.endpoint_urls)
-        if is_url(endpoint) and not endpoint.startswith(starts):
-            raise InvalidRequest(
-                f"{endpoint}: hooks.endpoint_urls does not allow it", field="endpoint"
-            )
-        module = endpoint.partition(":")[0]
-        allowed = settings.python_modules
-        if is_python(endpoint) and not any(
-            module == each or module.startswith(f"{each}.") for each in allowed
-        ):
-            raise InvalidRequest(
-                f"{endpoint}: hooks.python_modules does not allow it", field="endpoint"
-            )
+        def plan() -> _Plan:
+            read, now_ms = read_document(document), self._context.now_ms()
+            return _Plan(read, tuple(next_cron_ms(each.cron, now_ms) for each in read.schedules))
+
+        return await asyncio.to_thread(plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A hook document, and when each of its schedules is due first."""
+
+    document: HookDocument
+    due_ms: tuple[int, ...]
+
+
+NOTHING: Final = _Plan(HookDocument((), ()), ())
+
+
+def _arm(tx: Transaction, app_id: str, plan: _Plan) -> None:
+    """Make triggers and schedules those of the plan."""
+    tx.server_code.set_triggers(app_id, plan.document.triggers)
+    tx.server_code.delete_schedules(app_id, JobKind.SERVER_CODE)
+    for entry, due_ms in zip(plan.document.schedules, plan.due_ms, strict=True):
+        if due_ms < NEVER_MS:
+            own = (entry.name, entry.cron, entry.endpoint, entry.parameters, due_ms)
+            tx.server_code.put_schedule(Schedule(app_id, JobKind.SERVER_CODE, *own))
+    tx.emit(RunsQueued())
 
 
 def place_of_service(app_id: str, name: str) -> str:

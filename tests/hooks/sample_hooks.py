@@ -99,6 +99,11 @@ def add(params: dict[str, Any], modules: Modules) -> Any:
     return params["a"] + params["b"]
 
 
+def who_runs(params: dict[str, Any], modules: Modules) -> Any:
+    asker = modules.request_context
+    return {"userId": asker.user_id, "context": asker.security_context}
+
+
 def call_server_code(params: dict[str, Any], modules: Modules) -> Any:
     return modules.api.request("POST", "/server-code/versions/current/add", {"a": 1, "b": 2})
 

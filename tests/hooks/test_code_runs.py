@@ -125,7 +125,7 @@ class FullStore:
     """A store that takes no write."""
 
     def __init__(self, store: Any) -> None:
-        self.read, self.check, self.close = store.read, store.check, store.close
+        self.read = store.read
         self.refused_count = 0
 
     async def write(self, unit: Callable[[Transaction], Any]) -> Any:
@@ -242,7 +242,7 @@ async def test_a_run_is_not_run_again_while_its_end_cannot_be_written() -> None:
     async with stage_of() as stage:
         app_id = await stage.app("full")
         await stage.add_jobs(app_id)
-        full = FullStore(stage.context.store)
+        full: Any = FullStore(stage.context.store)
         stage.context.store = full
         async with stage.running():
             await stage.until(lambda: full.refused_count == 1)

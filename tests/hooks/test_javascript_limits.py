@@ -211,7 +211,7 @@ def test_a_runner_that_died_between_two_runs_is_replaced_unseen() -> None:
             (worker,) = runner._pool._all
             assert worker._process is not None
             os.kill(worker.pid, signal.SIGKILL)
-            await worker._process.wait()
+            await asyncio.to_thread(worker._process.wait)
             return await runner.run(FINE, call_of("customEndpoint"), TableHost())
         finally:
             await runner.close()

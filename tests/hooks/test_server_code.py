@@ -27,6 +27,7 @@ DOCUMENT = {
     "kiicloud://users": when("USER_CREATED", "on_user"),
     "kiicloud://buckets/loop": when("DATA_OBJECT_CREATED", "write_again"),
     "kiicloud://buckets/adding": when("DATA_OBJECT_CREATED", "add"),
+    "kiicloud://buckets/asked": when("DATA_OBJECT_CREATED", "who_runs"),
     "kiicloud://scheduler": {
         "Yearly": {
             "what": "EXECUTE_SERVER_CODE",
@@ -126,6 +127,14 @@ def test_an_endpoint_of_the_hook_document_runs_for_any_client(code_api: Api) -> 
     answer = code_api.call("POST", path, json={"a": 20, "b": 22})
     assert (answer.status_code, answer.json()) == (200, {"returnValue": 42})
     assert answer.headers["X-Step-Count"] == "0"
+
+
+def test_an_endpoint_is_told_who_runs_it(code_api: Api, admin: str) -> None:
+    path, user = f"/server-code/versions/current/{MODULE}:who_runs", code_api.pseudo_user()
+    expected = {user.token: (user.id, "user"), admin: ("", "master"), None: ("", "app")}
+    for token, (user_id, context) in expected.items():
+        told = code_api.ok("POST", path, token=token, json={})["returnValue"]
+        assert told == {"userId": user_id, "context": context}
 
 
 def test_no_other_function_runs_for_a_client(code_api: Api, admin: str) -> None:
