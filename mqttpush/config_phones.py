@@ -174,6 +174,12 @@ class DeliverySettings(Section):
         description="phones wait so long for live connections with `delivery: once`, seconds",
         examples=[5.0],
     )
+    event_retention_s: int = Field(
+        3600,
+        ge=0,
+        description="what became of objects' events on each device is told so long, seconds",
+        examples=[3600],
+    )
     max_waiting_jobs: int = Field(
         10_000,
         ge=1,

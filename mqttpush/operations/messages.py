@@ -157,25 +157,25 @@ class Messages:
 
     async def record(self) -> None:
         """Write down what became of messages; forget old ones, and commands; until cancelled."""
-        loop = asyncio.get_running_loop()
-        cleaning_due_s = loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._clean(), name="old messages")
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._reached or self._routed:
+                    if self._reached:
+                        await self._record_reached()
+                    if self._routed:
+                        await self._record_one(self._routed.popleft())
+
+    async def _clean(self) -> None:
+        """A task of its own: there may be millions, and phones wait for who was reached."""
         while True:
             try:
-                if loop.time() >= cleaning_due_s:
-                    cleaning_due_s = loop.time() + CLEANING_EVERY_S
-                    await self._forget_old()
-                async with asyncio.timeout(cleaning_due_s - loop.time()):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+                await self._forget_old()
             except MqttPushError as exc:
                 _log.warning("old messages could not be cleaned: %s", exc)
-            self._wake.clear()
-            while self._reached or self._routed:
-                if self._reached:
-                    await self._record_reached()
-                if self._routed:
-                    await self._record_one(self._routed.popleft())
+            await asyncio.sleep(CLEANING_EVERY_S)
 
     async def _record_reached(self) -> None:
         """All that wait together: phones are held back only so long."""
@@ -209,10 +209,12 @@ class Messages:
     async def _forget_old(self) -> None:
         now_ms = self._context.now_ms()
         oldest_ms = now_ms - self._context.limits.message_retention_s * 1000
+        oldest_event_ms = now_ms - self._context.delivery.event_retention_s * 1000
         while await self._context.store.write(
             lambda tx: (
                 tx.messages.delete_older(oldest_ms, CLEANING_BATCH)
                 + tx.pushes.delete_older(oldest_ms, now_ms, CLEANING_BATCH)
+                + tx.pushes.delete_events(oldest_event_ms, CLEANING_BATCH)
                 + tx.commands.delete_older(oldest_ms, CLEANING_BATCH)
             )
         ):

@@ -57,6 +57,10 @@ class PushTable(Protocol):
         """What was last sent to it, newest first."""
 
     def queues(self) -> list[Queue]: ...
+
+    def delete_events(self, created_ms: int, limit: int) -> int:
+        """The same for jobs of events made before, which may no longer be sent or all were."""
+
     def delete_older(self, created_ms: int, now_ms: int, limit: int) -> int:
         """Delete about `limit` deliveries of jobs made before, and jobs without any.
 

@@ -94,6 +94,7 @@ CREATE TABLE push_jobs (
 CREATE INDEX push_jobs_waiting ON push_jobs (network, app_id, ready_ms) WHERE is_expanded = 0;
 CREATE INDEX push_jobs_by_message ON push_jobs (message_id) WHERE message_id != '';
 CREATE INDEX push_jobs_by_time ON push_jobs (created_ms);
+CREATE INDEX push_jobs_of_events ON push_jobs (created_ms) WHERE message_id = '';
 CREATE INDEX push_jobs_by_app ON push_jobs (app_id);
 
 -- One device of a job. subject: whose device it was when the job was expanded. ready_ms: when it may be

@@ -145,6 +145,12 @@ class SqlitePushes(Table):
             "UPDATE push_jobs SET cursor = ?, is_expanded = ? WHERE job_key = ?",
             (cursor or "", cursor is None, job.key),
         )
+        if cursor is None and not job.message_id:  # of an event nobody hears nothing is kept
+            self._execute(
+                "DELETE FROM push_jobs WHERE job_key = ?1 AND NOT EXISTS"
+                " (SELECT 1 FROM push_deliveries WHERE job_key = ?1)",
+                (job.key,),
+            )
         if cursor is None and job.is_once:
             self._execute(
                 "DELETE FROM push_reached WHERE message_id = ?1 AND NOT EXISTS"
@@ -375,6 +381,19 @@ class SqlitePushes(Table):
             " ORDER BY created_ms LIMIT ?",
             (created_ms, now_ms, limit),
         ).fetchall()
+        return self._delete(jobs, limit)
+
+    def delete_events(self, created_ms: int, limit: int) -> int:
+        jobs = self._execute(
+            "SELECT job_key FROM push_jobs j INDEXED BY push_jobs_of_events"
+            " WHERE message_id = '' AND created_ms < ? AND is_expanded AND NOT EXISTS ("
+            " SELECT 1 FROM push_deliveries d WHERE d.job_key = j.job_key AND d.ending IS NULL)"
+            " ORDER BY created_ms LIMIT ?",
+            (created_ms, limit),
+        ).fetchall()
+        return self._delete(jobs, limit)
+
+    def _delete(self, jobs: Sequence[tuple[int]], limit: int) -> int:
         deleted_count = 0
         for (job_key,) in jobs:
             deleted_count += self._execute(
