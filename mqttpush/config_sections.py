@@ -421,6 +421,12 @@ class LimitSettings(Section):
         description="access tokens of one user, thing or administrator; the oldest end first",
         examples=[100],
     )
+    max_answer_bytes: int = Field(
+        16_777_216,
+        ge=65_536,
+        description="entities of one answer together, bytes; more are answered 400",
+        examples=[16777216],
+    )
     max_filters_per_bucket: int = Field(
         100, ge=0, le=1000, description="named filters of one bucket"
     )

@@ -155,7 +155,9 @@ class Accounts:
 
         def unit(tx: Transaction) -> list[Account]:
             principal = self._entered(tx, credentials)
-            users = tx.entities.find_users(principal.app_id, query, _viewer(principal))
+            limit_bytes = self._context.limits.max_answer_bytes
+            viewer = _viewer(principal)
+            users = tx.entities.find_users(principal.app_id, query, viewer, limit_bytes=limit_bytes)
             return [_account(tx, principal, user) for user in users]
 
         return await self._context.store.search(unit)

@@ -103,7 +103,7 @@ class CollectionAccess:
             bucket = self._enter(tx, credentials, name).bucket
             return tx.entities.count(bucket, query) if bucket else 0
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def _exists(self, credentials: Credentials, name: str, _: list[Any]) -> bool:
         if name == USERS:
@@ -120,9 +120,9 @@ class CollectionAccess:
             place = self._enter(tx, credentials, name)
             if place.bucket is None:
                 return []
-            return render_all(tx, place.bucket, tx.entities.find(place.bucket, query))
+            return render_all(tx, place.bucket, self._found(place, query))
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     # --- writing --------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class CollectionAccess:
             bucket = place.bucket
             if bucket is None:
                 return []
-            items = tx.entities.find(bucket, query)
+            items = self._found(place, query)
             removed = render_all(tx, bucket, items)
             for item in items:
                 delete_entity(place, bucket, item)
@@ -213,7 +213,7 @@ class CollectionAccess:
 
         def unit(tx: Transaction) -> list[tuple[Json | None, Json]]:
             place = self._enter(tx, credentials, name)
-            items = tx.entities.find(place.bucket, wanted) if place.bucket else []
+            items = self._found(place, wanted)
             pairs: list[tuple[Json | None, Json]] = []
             for item in items:
                 assert place.bucket is not None
@@ -241,6 +241,12 @@ class CollectionAccess:
         if not place.principal.is_admin:
             raise refusal(place.principal, "use collections directly")
         return place
+
+    def _found(self, place: Place, query: EntityQuery) -> list[Object]:
+        if place.bucket is None:
+            return []
+        limit_bytes = self._context.limits.max_answer_bytes
+        return place.tx.entities.find(place.bucket, query, limit_bytes=limit_bytes)
 
     def _write(self, place: Place, document: Json, *, may_replace: bool) -> Json:
         tx, draft = place.tx, draft_of(document)

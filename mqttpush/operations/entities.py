@@ -6,10 +6,10 @@ event that the other dialect's writes raise, and rights are the same `access`. K
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 from mqttpush.access import Verb, allows, is_closed, object_rule, refusal, require, resource_of
@@ -39,11 +39,12 @@ from mqttpush.operations.entity_documents import (
 from mqttpush.operations.hearing import rehear_source
 from mqttpush.operations.places import Place, enter
 from mqttpush.store import Transaction
-from mqttpush.store.collections import ObjectRule
-from mqttpush.store.queries import And, EntityQuery, Test
+from mqttpush.store.collections import Found, ObjectRule
+from mqttpush.store.queries import EntityQuery, Test, Values
 
 ANSWER_LIMIT: Final = 10_000  # spec kinvey 11
 DELETE_PAGE: Final = 500  # entities deleted in one unit
+DELETE_TRIES: Final = 3  # without any success, when everything changes all the time
 DATA_TYPE: Final = "application/json"
 READ_ONLY: Final = "WritesToCollectionDisallowed"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -128,15 +129,17 @@ class Entities:
         self, credentials: Credentials, collection: str, entities: Sequence[Any]
     ) -> list[Stored | DomainError]:
         """Each by itself, in order; what went wrong with one does not stop the others."""
-        results: list[Stored | DomainError] = []
-        for entity in entities:
+
+        async def one(entity: Any) -> Stored | DomainError:
             try:
                 if not isinstance(entity, dict):
                     raise InvalidRequest("an entity is an object", code="IncompleteRequestBody")
-                results.append(await self.create(credentials, collection, entity))
+                return await self.create(credentials, collection, entity)
             except DomainError as exc:
-                results.append(exc)
-        return results
+                return exc
+
+        # They wait for one commit, not each for its own; the store keeps their order.
+        return await asyncio.gather(*map(one, entities))
 
     async def get(self, credentials: Credentials, collection: str, entity_id: str) -> Json:
         """Raises NotFound, NotAuthorized."""
@@ -162,10 +165,12 @@ class Entities:
             if there is None:
                 return []
             rules = there.rules(Verb.READ_OBJECT)
-            items = tx.entities.find(there.bucket, query._replace(limit=limit), rules)
+            limit_bytes = self._context.limits.max_answer_bytes
+            bounded = query._replace(limit=limit)
+            items = tx.entities.find(there.bucket, bounded, rules, limit_bytes=limit_bytes)
             return [project(each, fields) for each in render_all(tx, there.bucket, items)]
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def count(self, credentials: Credentials, collection: str, query: EntityQuery) -> int:
         """How many match and may be read."""
@@ -176,7 +181,7 @@ class Entities:
                 return 0
             return tx.entities.count(there.bucket, query, there.rules(Verb.READ_OBJECT))
 
-        return await self._context.store.read(unit)
+        return await self._context.store.search(unit)
 
     async def put(
         self,
@@ -211,36 +216,56 @@ class Entities:
     ) -> int:
         """Those that match and may be read and written, a page in each unit; returns how many.
 
-        What matches is looked for among the readers: a slow query must not hold up the writers.
+        What matches is searched for: a slow query must not hold up the writers. What was changed
+        before its turn came is searched for again.
         """
+        count = fruitless = 0
+        while fruitless < DELETE_TRIES and (query.limit is None or count < query.limit):
+            limit = ANSWER_LIMIT
+            if query.limit is not None:
+                limit = min(limit, query.limit - count)
+            found = await self._candidates(credentials, collection, query._replace(limit=limit))
+            done = 0
+            for start in range(0, len(found), DELETE_PAGE):
+                page = found[start : start + DELETE_PAGE]
+                done += await self._delete_unchanged(credentials, collection, page)
+            count += done
+            if done == len(found) < limit:
+                break
+            fruitless = 0 if done else fruitless + 1
+        return count
 
-        def candidates(tx: Transaction) -> list[str]:
+    async def _candidates(
+        self, credentials: Credentials, collection: str, query: EntityQuery
+    ) -> list[Found]:
+        def unit(tx: Transaction) -> list[Found]:
             there = self._enter(tx, credentials, collection)
             if there is None:
                 return []
             there.refuse_if_closed(Verb.WRITE_OBJECT)
             rules = there.rules(Verb.READ_OBJECT, Verb.WRITE_OBJECT)
-            limit = ANSWER_LIMIT if query.limit is None else min(query.limit, ANSWER_LIMIT)
-            items = tx.entities.find(there.bucket, query._replace(limit=limit), rules)
-            return [item.object_id for item in items]
+            return tx.entities.look(there.bucket, query, rules)
 
-        def delete(tx: Transaction, ids: list[str]) -> int:
+        return await self._context.store.search(unit)
+
+    async def _delete_unchanged(
+        self, credentials: Credentials, collection: str, found: Sequence[Found]
+    ) -> int:
+        def unit(tx: Transaction) -> int:
             there = self._enter(tx, credentials, collection)
             if there is None:
                 return 0
-            still = And((Test(("_id",), "$in", ids), query.condition))
+            these = EntityQuery(Test(("_id",), "$in", Values(each.object_id for each in found)))
             rules = there.rules(Verb.READ_OBJECT, Verb.WRITE_OBJECT)
-            items = tx.entities.find(there.bucket, EntityQuery(still), rules)
-            for item in items:
+            now = set(tx.entities.look(there.bucket, these, rules))
+            unchanged = [each for each in found if each in now]
+            for each in unchanged:
+                item = tx.objects.get(there.bucket.key, each.object_id)
+                assert item is not None  # it was just there
                 delete_entity(there.place, there.bucket, item)
-            return len(items)
+            return len(unchanged)
 
-        ids = await self._context.store.read(candidates)
-        count = 0
-        for start in range(0, len(ids), DELETE_PAGE):
-            page = ids[start : start + DELETE_PAGE]
-            count += await self._context.store.write(partial(delete, ids=page))
-        return count
+        return await self._context.store.write(unit)
 
     async def remove_collection(self, credentials: Credentials, collection: str) -> int:
         """Drop it with everything in it, for the administrator; returns how many entities."""

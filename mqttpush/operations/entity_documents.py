@@ -24,6 +24,10 @@ OUT_OF_RANGE: Final = "ParameterValueOutOfRange"
 SUBJECT_LIMIT: Final = 1000  # of one list in `_acl`
 # It is part of a path and of the name its access rules are kept under.
 _ID: Final = re.compile(r"[^/\x00-\x1f\x7f]{1,200}")
+# What a path means otherwise.
+_TAKEN: Final = frozenset(
+    {".", "..", "_count", "_deltaset", "_group", "_subscribe", "_unsubscribe"}
+)
 _OWN: Final = frozenset({"_id", "_acl", "_kmd"})
 _VERBS: Final = {"r": Verb.READ_OBJECT.value, "w": Verb.WRITE_OBJECT.value}
 _LETTERS: Final = {verb: letter for letter, verb in _VERBS.items()}
@@ -49,7 +53,7 @@ def draft_of(entity: Mapping[str, Any]) -> Draft:
     own = {key: value for key, value in entity.items() if key not in _OWN}
     return Draft(
         checked_id(entity["_id"]) if entity.get("_id") not in (None, "") else "",
-        creator if isinstance(creator, str) else "",
+        creator if isinstance(creator, str) and _ID.fullmatch(creator) else "",
         None if acl is None else _grants(acl),
         orjson.dumps(own).decode(),
     )
@@ -60,6 +64,8 @@ def checked_id(entity_id: object) -> str:
     if not isinstance(entity_id, str) or not _ID.fullmatch(entity_id):
         problem = "must be a text of 1 to 200 characters without /"
         raise InvalidRequest(problem, field="_id", code=OUT_OF_RANGE)
+    if entity_id in _TAKEN:
+        raise InvalidRequest("means something else in a path", field="_id", code=OUT_OF_RANGE)
     return entity_id
 
 

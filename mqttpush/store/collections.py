@@ -14,6 +14,14 @@ from mqttpush.models import AclEntry, Object, Owner, Source, User
 from mqttpush.store.queries import EntityQuery
 
 
+class Found(NamedTuple):
+    """An object as a search saw it; it has changed since unless all of this is still so."""
+
+    object_id: str
+    version: int
+    created_ms: int
+
+
 class ObjectRule(NamedTuple):
     """Which objects of a bucket somebody has a right to.
 
@@ -45,9 +53,22 @@ class EntityTable(Protocol):
     """Objects of collections, asked for by queries in the style of MongoDB."""
 
     def find(
-        self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
+        self,
+        bucket: Source,
+        query: EntityQuery,
+        rules: Sequence[ObjectRule] = (),
+        *,
+        limit_bytes: int,
     ) -> list[Object]:
-        """Objects that match and that all rules allow."""
+        """Objects that match and that all rules allow.
+
+        Raises InvalidRequest with code ResultSetSizeExceeded for more than `limit_bytes` of them.
+        """
+
+    def look(
+        self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
+    ) -> list[Found]:
+        """The same without what is in them."""
 
     def count(
         self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
@@ -56,10 +77,12 @@ class EntityTable(Protocol):
     def rules_of(self, bucket: Source, object_ids: Sequence[str]) -> dict[str, list[AclEntry]]:
         """Access rules of these objects, those without any left out: one query."""
 
-    def find_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> list[User]:
+    def find_users(
+        self, app_id: str, query: EntityQuery, viewer: str | None, *, limit_bytes: int
+    ) -> list[User]:
         """Users who match, by the names of the second dialect, and whom `viewer` may see.
 
-        viewer: a user's ID; None for the administrator, who sees all.
+        viewer: a user's ID; None for the administrator, who sees all. Raises as `find` does.
         """
 
     def count_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> int: ...

@@ -214,11 +214,11 @@ def _check_many(visit: Visit, body: object) -> None:
         problem = f"several entities at once need API version {_MANY_VERSION}"
         raise InvalidRequest(problem, code="FeatureUnavailable")
     if not 1 <= len(body) <= MANY_LIMIT:
-        raise out_of_range("", f"1 to {MANY_LIMIT} entities at once")
+        raise out_of_range(f"1 to {MANY_LIMIT} entities at once", "body")
 
 
 def _require_query(query: Mapping[str, str]) -> None:
-    if not query.get("query", "").strip():
+    if query.get("query", "").strip() in ("", "null"):
         raise InvalidRequest("to delete all, say query={}", code="MissingQuery")
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
+from typing import Any, Final
 
+from mqttpush.errors import InvalidRequest
 from mqttpush.kinvey import Permission
 from mqttpush.models import ANY_AUTHENTICATED, ANYBODY, AclEntry, Object, Owner, Source, User
-from mqttpush.store.collections import LiveClient, ObjectRule
+from mqttpush.store.collections import Found, LiveClient, ObjectRule
 from mqttpush.store.queries import And, EntityQuery, Node, Path, Test
 from mqttpush.store.query_sql import Column, QueryFunction, QuerySql
 from mqttpush.store.tables import Table
@@ -40,17 +42,21 @@ class SqliteEntities(Table):
         self._function = query_function
 
     def find(
-        self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
+        self,
+        bucket: Source,
+        query: EntityQuery,
+        rules: Sequence[ObjectRule] = (),
+        *,
+        limit_bytes: int,
     ) -> list[Object]:
-        sql, where = _entity_sql(bucket, query, rules)
-        order = sql.order(query.sort, then="object_key")
-        limit = -1 if query.limit is None else query.limit
-        with self._function.answering(sql.tests):
-            rows = self._execute(
-                f"SELECT {_COLUMNS} FROM objects WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
-                (*sql.parameters, limit, query.skip),
-            )
-            return [Object(*row) for row in rows]
+        rows = self._select(_COLUMNS, bucket, query, rules, limit_bytes)
+        return [Object(*row) for row in rows]
+
+    def look(
+        self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()
+    ) -> list[Found]:
+        rows = self._select("object_id, version, created_ms", bucket, query, rules)
+        return [Found(*row) for row in rows]
 
     def count(self, bucket: Source, query: EntityQuery, rules: Sequence[ObjectRule] = ()) -> int:
         sql, where = _entity_sql(bucket, query, rules)
@@ -73,7 +79,9 @@ class SqliteEntities(Table):
             found.setdefault(object_id, []).append(AclEntry(verb, subject, bool(is_granted)))
         return found
 
-    def find_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> list[User]:
+    def find_users(
+        self, app_id: str, query: EntityQuery, viewer: str | None, *, limit_bytes: int
+    ) -> list[User]:
         sql = QuerySql(_USER_COLUMNS, document="fields")
         sql.parameters += [app_id, viewer, viewer is None]
         condition = sql.condition(query.condition)
@@ -85,7 +93,7 @@ class SqliteEntities(Table):
                 f" ORDER BY {order} LIMIT ? OFFSET ?",
                 (*sql.parameters, limit, query.skip),
             )
-            return [user_of(row) for row in rows]
+            return [user_of(row) for row in _bounded(rows, limit_bytes)]
 
     def count_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> int:
         sql = QuerySql(_USER_COLUMNS, document="fields")
@@ -98,6 +106,24 @@ class SqliteEntities(Table):
     def set_permission(self, source_key: int, permission: Permission | None) -> None:
         value = permission.value if permission else ""
         self._execute("UPDATE sources SET permission = ? WHERE source_key = ?", (value, source_key))
+
+    def _select(
+        self,
+        columns: str,
+        bucket: Source,
+        query: EntityQuery,
+        rules: Sequence[ObjectRule],
+        limit_bytes: float = inf,
+    ) -> list[Any]:
+        sql, where = _entity_sql(bucket, query, rules)
+        order = sql.order(query.sort, then="object_key")
+        limit = -1 if query.limit is None else query.limit
+        with self._function.answering(sql.tests):
+            rows = self._execute(
+                f"SELECT {columns} FROM objects WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+                (*sql.parameters, limit, query.skip),
+            )
+            return list(_bounded(rows, limit_bytes))
 
 
 class SqliteLive(Table):
@@ -172,6 +198,17 @@ class SqliteLive(Table):
             (installation_id, source_key),
         )
         return cursor.rowcount > 0
+
+
+def _bounded(rows: Iterable[Any], limit_bytes: float) -> Iterator[Any]:
+    """The rows while their texts are not too much together; else InvalidRequest."""
+    size = 0
+    for row in rows:
+        size += sum(len(value) for value in row if isinstance(value, str))
+        if size > limit_bytes:
+            problem = f"more than {limit_bytes} bytes match: ask for fewer with limit and skip"
+            raise InvalidRequest(problem, code="ResultSetSizeExceeded")
+        yield row
 
 
 def _client(row: tuple[str, str, str, str, bytes, int, str]) -> LiveClient:
