@@ -300,6 +300,7 @@ class _Lane:
         if code == sqlite3.SQLITE_INTERRUPT:
             return LimitReached("store.query_timeout_s", retry_after_s=1)
         if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG):
+            _log.warning("a statement failed: %s", error)  # a mistake of ours, or a bound not named
             return StoreUnavailable("sqlite", str(error))
         raise error
 
