@@ -46,24 +46,35 @@ class SqliteKinvey(Table):
 
     def count_devices(self, audience: Audience) -> dict[tuple[str, str], int]:
         if audience.is_everybody:
-            rows = self._execute(f"{_COUNT} WHERE i.app_id = ? {_BY_VARIANT}", (audience.app_id,))
-        else:
-            subjects = json.dumps([owner.subject for owner in audience.owners])
             rows = self._execute(
-                f"{_COUNT} WHERE i.app_id = ?"
-                " AND (i.subject IN (SELECT value FROM json_each(?))"
-                f" OR i.installation_id IN (SELECT value FROM json_each(?))) {_BY_VARIANT}",
-                (audience.app_id, subjects, json.dumps(audience.installation_ids)),
+                f"{_COUNT} FROM installations i {_WITH_USER} WHERE i.app_id = ? {_BY_VARIANT}",
+                (audience.app_id,),
+            )
+        else:
+            rows = self._execute(
+                f"WITH wanted AS ({_OF_OWNERS} UNION {_OF_IDS}) {_COUNT} FROM wanted"
+                f" CROSS JOIN installations i USING (installation_id) {_WITH_USER}"
+                f" WHERE i.app_id = ? {_BY_VARIANT}",
+                (
+                    json.dumps([owner.subject for owner in audience.owners]),
+                    audience.app_id,
+                    json.dumps(audience.installation_ids),
+                    audience.app_id,
+                ),
             )
         return {(network, variant): count for network, variant, count in rows}
 
 
+# CROSS JOIN keeps the order: from the few that are wanted to their rows, each by an index.
+_OF_OWNERS: Final = (
+    "SELECT o.installation_id FROM json_each(?) each"
+    " CROSS JOIN installations o ON o.app_id = ? AND o.subject = each.value"
+)
+_OF_IDS: Final = "SELECT value FROM json_each(?)"
 _WITH_USER: Final = (
-    "JOIN users u ON u.app_id = i.app_id AND i.subject = 'user:' || u.user_id AND NOT u.is_disabled"
+    "CROSS JOIN users u ON u.app_id = i.app_id AND u.user_id = substr(i.subject, 6)"
+    " AND i.subject LIKE 'user:%' AND NOT u.is_disabled"
 )
 _IS_REACHED: Final = "i.device_type IN ('ANDROID', 'IOS')"
-_COUNT: Final = (
-    "SELECT i.network, i.variant, count(DISTINCT i.registration_id)"
-    f" FROM installations i {_WITH_USER}"
-)
+_COUNT: Final = "SELECT i.network, i.variant, count(DISTINCT i.registration_id)"
 _BY_VARIANT: Final = f"AND {_IS_REACHED} GROUP BY i.network, i.variant"
