@@ -13,12 +13,46 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mqttpush.config import Settings
 from mqttpush.errors import ConfigError
 from mqttpush.rest.app import Application
 
 DATE_EVERY_S: Final = 1.0
+# The parser takes 64 KiB of a path and query; as much again is for headers.
+HEAD_LIMIT_BYTES: Final = 131_072
+_TOO_LARGE_A_HEAD: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    """A connection whose request heads have an end: the parser keeps them, and copies as they grow.
+
+    What comes with the piece in which a head begins is not counted; that is one read at most.
+    """
+
+    _is_in_head = False
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self.transport.write(_TOO_LARGE_A_HEAD)
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -61,7 +95,7 @@ class HttpListener:
         self._server = _Uvicorn(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=_BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 loop="none",

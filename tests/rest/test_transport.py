@@ -290,3 +290,24 @@ def test_one_connection_serves_many_requests(api: Api, user: Account) -> None:
         for _ in range(3):
             link.sendall(request_bytes(api, "GET", "/users/me", headers=bearer(user)))
             assert read_response(link).status == 200
+
+
+def test_a_request_head_without_an_end_is_cut_off(api: Api) -> None:
+    """The parser would keep all of it, and copy it with each piece."""
+    parts = urlsplit(api.url)
+    piece = b"x" * 65_536
+    with socket.create_connection((parts.hostname, parts.port), 20.0) as link:
+        link.sendall(f"GET / HTTP/1.1\r\nHost: {authority(api)}\r\nX-Long: ".encode())
+        try:
+            for _ in range(1000):
+                link.sendall(piece)
+        except ConnectionError:
+            return
+    pytest.fail("64 MiB of a header were taken")
+
+
+def test_a_long_query_and_headers_are_taken(api: Api, user: Account) -> None:
+    target = f"/users/me?long={'x' * 60_000}"
+    headers = {**bearer(user), "X-Own": "y" * 40_000}
+    answer = exchange(api.url, request_bytes(api, "GET", target, headers=headers))
+    assert answer.status == 200
