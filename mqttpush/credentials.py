@@ -193,7 +193,8 @@ class Passwords:
 class FailureCounter:
     """Wrong passwords by place (a name somebody tries) and by peer address, for so many seconds.
 
-    Bounded: the oldest of `PLACES_LIMIT` places is forgotten first. clock: seconds, monotonic.
+    Bounded: the oldest of `PLACES_LIMIT` places is forgotten first, and of a place, a stranger's
+    text of any length, only a digest is kept. clock: seconds, monotonic.
     """
 
     PLACES_LIMIT: Final = 10_000
@@ -202,18 +203,22 @@ class FailureCounter:
     def __init__(self, *, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
-        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._failures: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
 
     def check(self, place: str, address: str) -> None:
-        """Raises LimitReached when the place, seen from this address, has failed too often."""
-        until, count = self._failures.get(f"{place} {address}", (0.0, 0))
+        """Raises LimitReached when the place, seen from this address, has failed too often.
+
+        To be asked before a password is checked, and again after it: guesses sent all at once are
+        under way together, and no more of them are answered than of those sent in turn.
+        """
+        until, count = self._failures.get(secret_hash(f"{place} {address}"), (0.0, 0))
         if count >= self._limit and self._clock() < until:
             wait_s = until - self._clock()
             raise LimitReached("security.max_failed_passwords", retry_after_s=wait_s)
 
     def count(self, place: str, address: str) -> None:
         """One more wrong password."""
-        key, now = f"{place} {address}", self._clock()
+        key, now = secret_hash(f"{place} {address}"), self._clock()
         until, count = self._failures.pop(key, (0.0, 0))
         self._failures[key] = (now + self.WINDOW_S, count + 1 if now < until else 1)
         if len(self._failures) > self.PLACES_LIMIT:

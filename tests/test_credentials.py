@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 
 from mqttpush.config import SecuritySettings
 from mqttpush.credentials import (
+    FailureCounter,
     Passwords,
     SecretMaker,
     authenticate,
@@ -345,3 +347,32 @@ def test_the_service_secret_is_the_same_each_time_and_of_one_app() -> None:
         f"{maker.service_secret('a', 2)[:-1]}1",
     }
     assert len(secrets) == 4
+
+
+# --- wrong passwords ---------------------------------------------------------------------------
+
+
+def test_failures_are_of_a_place_and_an_address_for_a_while() -> None:
+    now = [0.0]
+    failures = FailureCounter(limit=2, clock=lambda: now[0])
+    for _ in range(2):
+        failures.check("joe", "10.0.0.1")
+        failures.count("joe", "10.0.0.1")
+    with pytest.raises(LimitReached):
+        failures.check("joe", "10.0.0.1")
+    failures.check("joe", "10.0.0.2")
+    failures.check("sue", "10.0.0.1")
+    now[0] = FailureCounter.WINDOW_S
+    failures.check("joe", "10.0.0.1")
+
+
+def test_long_names_of_strangers_are_not_kept() -> None:
+    failures = FailureCounter(limit=2, clock=lambda: 0.0)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            failures.count(f"{number}" + "x" * 1_000_000, "10.0.0.1")
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 1_000_000

@@ -78,6 +78,7 @@ class Environments:
         context.failures.check(place, address)
         password_hash = user.password_hash if user else None
         is_right = await context.passwords.verify(password_hash, password)
+        context.failures.check(place, address)
         if not is_right or user is None or password_hash is None:
             context.failures.count(place, address)
             raise NotAuthenticated("the user name or password is not valid")

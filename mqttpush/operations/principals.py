@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,12 +156,23 @@ class Principals:
         place = f"{credentials.app_id}/{found.subject if found else reference.value}"
         context.failures.check(place, credentials.address)
         password_hash = found.password_hash if found else None
-        if not await context.passwords.verify(password_hash, password) or found is None:
+        is_right = await context.passwords.verify(password_hash, password)
+        context.failures.check(place, credentials.address)
+        if not is_right or found is None:
             context.failures.count(place, credentials.address)
             raise InvalidGrant
-        if found.is_disabled:
-            raise PrincipalDisabled(kind.value, found.subject.partition(":")[2])
-        return await self._grant(as_principal(Owner(found.app_id, found.subject)), expires_ms)
+        principal = as_principal(Owner(found.app_id, found.subject))
+
+        def check(tx: Transaction) -> None:
+            """Checking took its time: a password changed meanwhile must not make a session."""
+            table = tx.users if kind is PrincipalKind.USER else tx.things
+            now = table.get(principal.app_id, principal.id)
+            if now is None or now.password_hash != password_hash:
+                raise InvalidGrant
+            if now.is_disabled:
+                raise PrincipalDisabled(kind.value, principal.id)
+
+        return await self._grant(principal, expires_ms, check)
 
     async def log_in_client(
         self, app_id: str, client_id: str, client_secret: str, *, expires_ms: int = NEVER_MS
@@ -355,7 +366,13 @@ class Principals:
         await self._context.store.read(lambda tx: self._context.authenticate(tx, credentials))
         return await self._context.passwords.hash(password)
 
-    async def _grant(self, principal: Principal, expires_ms: int) -> Grant:
+    async def _grant(
+        self,
+        principal: Principal,
+        expires_ms: int,
+        check: Callable[[Transaction], None] = lambda _: None,
+    ) -> Grant:
+        """check: raises, in the unit that makes the token, if it must not be made any more."""
         context = self._context
         token, now_ms = context.secrets.access_token(), context.now_ms()
         if principal.is_anonymous and expires_ms == NEVER_MS:
@@ -363,6 +380,7 @@ class Principals:
             token = context.secrets.anonymous_token(principal.app_id)
 
         def unit(tx: Transaction) -> None:
+            check(tx)
             if expires_ms != NEVER_MS:
                 tx.tokens.delete_expired(now_ms)
             if tx.tokens.holder(secret_hash(token), now_ms) is None:
