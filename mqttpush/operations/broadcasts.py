@@ -78,7 +78,7 @@ class Broadcasts:
         Raises InvalidRequest for a message that is too large, LimitReached.
         """
         if len(recipients) > RECIPIENTS_LIMIT:
-            raise _out_of_range(f"may be {RECIPIENTS_LIMIT}", "recipients")
+            raise _out_of_range(f"may be at most {RECIPIENTS_LIMIT}", "recipients")
 
         def unit(tx: Transaction) -> SentMessage:
             principal = self._master(tx, credentials)

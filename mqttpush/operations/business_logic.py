@@ -237,7 +237,8 @@ class BusinessLogic:
         left = result.request
         if hook_type == "pre":
             exchange.body = left.get("body")
-            exchange.params = left.get("params") or {}
+            params = left.get("params")
+            exchange.params = params if isinstance(params, dict) else {}
         exchange.temp = left.get("tempObjectStore") or {}
         exchange.properties = left.get("customRequestProperties") or {}
         return result
@@ -343,8 +344,8 @@ def _answer(result: Result, *, default_status: int) -> Answer:
     status, body = response.get("status"), response.get("body")
     if not status and not isinstance(status, bool):
         status = default_status
-    if not isinstance(status, int) or not 100 <= status <= 599:
-        status = 200
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        status = 200  # 1xx is no answer yet: a client would wait for one
     if isinstance(body, str) and body[:1] in ("{", "["):
         with suppress(orjson.JSONDecodeError):  # else a string it is
             body = orjson.loads(body)

@@ -65,7 +65,8 @@ class Devices:
                 raise InvalidRequest(
                     f"the app has no credentials for {draft.network}", code="MissingConfiguration"
                 )
-            put_device(self._context, tx, user, draft, settings)
+            _put(self._context, tx, user, draft, settings)
+            _forget_oldest(self._context, tx, user)
             tx.users.update(replace(user, modified_ms=self._context.now_ms()))
 
         await self._context.store.write(unit)
@@ -94,10 +95,10 @@ def devices_of(tx: Transaction, owner: Owner) -> list[Installation]:
     ]
 
 
-def put_device(
+def _put(
     context: Context, tx: Transaction, user: User, draft: DeviceDraft, settings: KinveySettings
 ) -> None:
-    """The user has this device from here on; the one he used longest ago goes if there are many."""
+    """The user has this device from here on."""
     owner = Owner(user.app_id, user.subject)
     known = tx.installations.list_by_registration(user.app_id, draft.device_type, draft.token)
     kept = next((each for each in known if each.owner == owner), None)
@@ -128,7 +129,6 @@ def put_device(
         if kept.owner != owner:
             tx.emit(InstallationRemoved(kept.owner, kept.installation_id))
         tx.installations.update(installation)
-    _forget_oldest(tx, owner, context.limits.max_device_tokens_per_user)
 
 
 def replace_devices(
@@ -138,18 +138,19 @@ def replace_devices(
     drafts: Iterable[DeviceDraft],
     seen_ms: int | None,
 ) -> None:
-    """These are the user's devices from here on.
+    """These are the user's devices from here on, the last ones of too many.
 
     seen_ms: a device he registered after that stays; the writer did not know of it.
     """
-    drafts = list(drafts)
+    kept = list(drafts)[-context.limits.max_device_tokens_per_user :]
     settings = tx.kinvey.settings(user.app_id)
     for installation in devices_of(tx, Owner(user.app_id, user.subject)):
         is_known = seen_ms is None or installation.updated_ms <= seen_ms
-        if is_known and not any(_is_of(installation, draft) for draft in drafts):
+        if is_known and not any(_is_of(installation, draft) for draft in kept):
             _remove(tx, installation)
-    for draft in drafts:
-        put_device(context, tx, user, draft, settings)
+    for draft in kept:
+        _put(context, tx, user, draft, settings)
+    _forget_oldest(context, tx, user)
 
 
 def _user_meant(tx: Transaction, principal: Principal, user_id: str | None) -> User:
@@ -174,7 +175,9 @@ def _is_of(installation: Installation, draft: DeviceDraft) -> bool:
     )
 
 
-def _forget_oldest(tx: Transaction, owner: Owner, limit: int) -> None:
+def _forget_oldest(context: Context, tx: Transaction, user: User) -> None:
+    """Of too many devices, those he used longest ago go."""
+    owner, limit = Owner(user.app_id, user.subject), context.limits.max_device_tokens_per_user
     devices = sorted(devices_of(tx, owner), key=lambda each: each.updated_ms)
     for installation in devices[: max(0, len(devices) - limit)]:
         _remove(tx, installation)

@@ -264,6 +264,10 @@ _ONLY_HTTP: Final = InvalidRequest(
 TOO_LARGE: Final = InvalidRequest("the body is too large (http.max_body_bytes)")
 
 
+# To say more would break the connection.
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
 def _authority(request: Request) -> str:
     """Host as the client spelled it; HTTP/1.0 clients may send none."""
     host = request.headers.get("host")
@@ -296,14 +300,15 @@ def _to_http(response: ApiResponse) -> Response:
         *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
     ]
     answer = Response(status_code=response.status)
-    if response.body is not None:
+    has_body = response.status not in _BODILESS
+    if response.body is not None and has_body:
         body = response.body if isinstance(response.body, bytes) else pretty_json(response.body)
         content_type = response.content_type
         if content_type.endswith("json"):
             content_type += ";charset=UTF-8"
         raw_headers.append((b"content-type", content_type.encode("latin-1")))
         answer.body = body
-    if response.status != HTTPStatus.NO_CONTENT:
+    if has_body:
         raw_headers.append((b"content-length", b"%d" % len(answer.body)))
     answer.raw_headers = raw_headers
     return answer

@@ -74,7 +74,7 @@ class ApiRequest:
         except orjson.JSONDecodeError as exc:
             raise InvalidRequest(f"the body is not JSON: {exc}", code="INVALID_JSON") from exc
         openings = self.body.count(b"{") + self.body.count(b"[")
-        if openings > self.max_json_depth and _depth(value) > self.max_json_depth:
+        if openings > self.max_json_depth and depth_of(value) > self.max_json_depth:
             raise InvalidRequest(
                 f"the body is nested deeper than {self.max_json_depth}", code="INVALID_JSON"
             )
@@ -120,7 +120,7 @@ def pretty_json(value: object) -> bytes:
     return _KEY_LINE.sub(rb"\1 : ", data).replace(b"%", b"\\u0025")
 
 
-def _depth(value: Any) -> int:
+def depth_of(value: Any) -> int:
     """Nesting of a decoded value; iterative, because the value is a stranger's."""
     depth, level = 0, [value]
     while level:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from mqttpush.errors import MqttPushError
 from mqttpush.operations.business_logic import (
     Answer,
@@ -79,7 +81,8 @@ class Pipeline:
         if final is not None:
             return ApiResponse(final.status, final.body)
         try:
-            response = await verb(replace(hooked, body=exchange.body, query=exchange.params))
+            query = _query_of(exchange.params)
+            response = await verb(replace(hooked, body=exchange.body, query=query))
         except MqttPushError as exc:
             if operation is not Operation.LOGIN:
                 raise  # what the database refuses has no post-hook (8.1)
@@ -111,6 +114,15 @@ def asker_of(visit: Visit) -> Asker:
         escapes_templates=settings.escapes_templates,
         shows_master_secret=settings.shows_master_secret,
     )
+
+
+def _query_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as a query string has them: code may leave JSON of any kind, null for none."""
+    return {
+        name: value if isinstance(value, str) else orjson.dumps(value).decode()
+        for name, value in params.items()
+        if value is not None
+    }
 
 
 def _skips(visit: Visit) -> bool:

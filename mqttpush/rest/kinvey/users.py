@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
@@ -25,6 +26,7 @@ from mqttpush.rest.kinvey.wire import (
     USER_OR_MASTER,
     Gate,
     Visit,
+    as_object,
     out_of_range,
     text_of,
 )
@@ -35,8 +37,10 @@ FIELDS_LIMIT_BYTES: Final = 63 * 1024
 NAME_LIMIT: Final = 200
 PASSWORD_LIMIT: Final = 200
 DEVICES_LIMIT: Final = 1000
+_ID_LIMIT: Final = 64
 _LOOKED_UP: Final = ("_id", "username", "first_name", "last_name", "email", "_socialIdentity")
 _LOOK_UP_LIMIT: Final = 1000
+_CRITERIA_LIMIT: Final = 20
 # Up to this version of the API deleting is for good unless the client asks otherwise.
 _HARD_BY_DEFAULT: Final = 1
 
@@ -102,7 +106,7 @@ class UserRoutes:
             draft = _draft(hooked.body, is_new=True)
             session = await self._accounts.sign_up(visit.credentials, draft)
             user = session.account.user
-            location = f"{request.base_url}/user/{user.app_id}/{user.user_id}"
+            location = f"{request.base_url}/user/{user.app_id}/{quote(user.user_id)}"
             return ApiResponse(201, _of_session(session), headers={"location": location})
 
         return await self._run(Hooked(visit, body, request.query), Operation.INSERT, verb)
@@ -114,8 +118,8 @@ class UserRoutes:
             raise InvalidRequest("identities of other services", code="FeatureUnavailable")
 
         async def verb(hooked: Hooked) -> ApiResponse:
-            username = _needed(hooked.body, "username")
-            password = _needed(hooked.body, "password")
+            pair = as_object(hooked.body)
+            username, password = _needed(pair, "username"), _needed(pair, "password")
             session = await self._accounts.log_in(visit.credentials, username, password)
             return ApiResponse(200, _of_session(session))
 
@@ -167,6 +171,8 @@ class UserRoutes:
         body = visit.object()
         if not body:
             raise InvalidRequest("name a field to look for", code="MissingRequestParameter")
+        if len(body) > _CRITERIA_LIMIT:
+            raise out_of_range(f"name at most {_CRITERIA_LIMIT} fields")
         for name in body:
             if name.partition(".")[0] not in _LOOKED_UP:
                 raise out_of_range(f"one looks for {', '.join(_LOOKED_UP)}", field=name)
@@ -236,8 +242,7 @@ def _of_session(session: Session) -> Json:
 
 def _draft(body: Any, *, is_new: bool) -> AccountDraft:
     """The user a body describes; raises InvalidRequest that names the field."""
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body must be an object", code="IncompleteRequestBody")
+    body = as_object(body)
     fields = {name: value for name, value in body.items() if name not in OWN_FIELDS}
     if fields and len(orjson.dumps(fields)) > FIELDS_LIMIT_BYTES:
         raise out_of_range(f"all fields together may have {FIELDS_LIMIT_BYTES} bytes")
@@ -245,10 +250,18 @@ def _draft(body: Any, *, is_new: bool) -> AccountDraft:
         username=text_of(body, "username", NAME_LIMIT),
         password=text_of(body, "password", PASSWORD_LIMIT),
         fields=fields,
-        user_id=text_of(body, "_id", 64) if is_new else None,
+        user_id=_chosen_id(body) if is_new else None,
         devices=_devices(body.get("_messaging")),
         seen_ms=_seen_ms(body.get("_kmd")),
     )
+
+
+def _chosen_id(body: Json) -> str | None:
+    """The `_id` asked for. One with a slash would be the path of something else."""
+    user_id = text_of(body, "_id", _ID_LIMIT)
+    if user_id is not None and "/" in user_id:
+        raise out_of_range("must have no slash", "_id")
+    return user_id
 
 
 def _devices(messaging: Any) -> list[Any] | None:

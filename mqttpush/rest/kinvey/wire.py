@@ -20,7 +20,7 @@ from mqttpush.errors import InvalidRequest, NotAuthenticated
 from mqttpush.kinvey import KinveySettings
 from mqttpush.models import Credentials, Json, Principal, PrincipalKind
 from mqttpush.operations.environments import Environments
-from mqttpush.rest.messages import ApiRequest
+from mqttpush.rest.messages import ApiRequest, depth_of
 
 JSON_TYPE: Final = "application/json"
 NEWEST_VERSION: Final = 6
@@ -75,13 +75,17 @@ class Visit:
 
     @property
     def custom_properties(self) -> Json:
-        """X-Kinvey-Custom-Request-Properties; what is no JSON object counts as `{}` (1.1)."""
+        """X-Kinvey-Custom-Request-Properties; what is no JSON object counts as `{}` (1.1).
+
+        So does one nested deeper than a body may be: code would get what it cannot pass on.
+        """
         text = self.request.headers.get("x-kinvey-custom-request-properties", "")
         try:
             value = orjson.loads(text) if len(text) <= _PROPERTIES_LIMIT_BYTES else {}
         except orjson.JSONDecodeError:
             return {}
-        return value if isinstance(value, dict) else {}
+        is_fit = isinstance(value, dict) and depth_of(value) <= self.request.max_json_depth
+        return value if is_fit else {}
 
     def body(self) -> Any:
         """The body as JSON of any kind; raises InvalidRequest when there is none or it is bad."""
@@ -94,10 +98,7 @@ class Visit:
 
     def object(self) -> Json:
         """The body as a JSON object."""
-        value = self.body()
-        if not isinstance(value, dict):
-            raise InvalidRequest("the body must be an object", code="IncompleteRequestBody")
-        return value
+        return as_object(self.body())
 
 
 class Gate:
@@ -140,6 +141,13 @@ class Gate:
         return await self._environments.prove_user(
             app_id, username, password, request.address, version
         )
+
+
+def as_object(body: Any) -> Json:
+    """A body, the client's or what code made of it, as an object; raises InvalidRequest."""
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be an object", code="IncompleteRequestBody")
+    return body
 
 
 def version_of(request: ApiRequest) -> int | None:
