@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mqttpush.errors import CodeFailed, MqttPushError
 from mqttpush.models import Json
+
+# What code says of its failure goes to the client and into the log.
+DEBUG_LIMIT_CHARACTERS: Final = 8192
 
 
 class Language(StrEnum):
@@ -55,7 +58,7 @@ class HookFailed(CodeFailed):
         self.kind = kind
         self.retryable = retryable
         self.log = log
-        super().__init__(kind.value, debug, status=status)
+        super().__init__(kind.value, debug[:DEBUG_LIMIT_CHARACTERS], status=status)
 
 
 @dataclass(frozen=True, slots=True)

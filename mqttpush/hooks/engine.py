@@ -24,6 +24,9 @@ from mqttpush.server_code import LogLine
 DEPTH_LIMIT: Final = 5  # spec kinvey 11
 _MINUTE_S: Final = 60.0
 _SOURCES_LIMIT: Final = 10_000
+# Of the log of one run: a line costs a row, however short it is.
+LINES_LIMIT: Final = 1000
+LINE_LIMIT_CHARACTERS: Final = 8192
 
 Said = Sequence[tuple[str, str]]
 
@@ -72,12 +75,13 @@ class Engine:
         how it failed goes to the log.
         """
         started = time.monotonic()
-        outcome = "ok"
+        outcome = "stopped"
         try:
             self._guard_loops(call)
             # A run inside a run has its turn already; were it to wait for one, both might for ever.
             with nullcontext() if call.depth else await self._turn(call.app_id):
                 result = await self._runner(code).run(code, call, host)
+            outcome = "ok"
         except HookFailed as exc:
             outcome = exc.kind.value
             failure = ("error", str(exc))
@@ -177,10 +181,15 @@ class Engine:
         return self._runners[code.language]
 
     def _log(self, code: Code, call: Call, said: Said) -> None:
+        if len(said) > LINES_LIMIT:
+            self._metrics.limits_reached.add("hooks.log_lines")
         self._on_log(lines_of(call, code.function, said, self._now_ms()))
 
 
 def lines_of(call: Call, function: str, said: Said, now_ms: int) -> list[LogLine]:
-    """What a run said, as lines of its app's log."""
+    """What a run said, as lines of its app's log; of too many the last, how it failed, is kept."""
     own = (call.app_id, call.request_id, now_ms, call.object_name, function)
-    return [LogLine(*own, level, message) for level, message in said]
+    if len(said) > LINES_LIMIT:
+        note = ("warn", f"{len(said) - LINES_LIMIT + 1} lines are left out here")
+        said = [*said[: LINES_LIMIT - 2], note, said[-1]]
+    return [LogLine(*own, level, message[:LINE_LIMIT_CHARACTERS]) for level, message in said]

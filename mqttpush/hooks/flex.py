@@ -24,13 +24,16 @@ from mqttpush.models import Json
 # Failures in a row (no connection, no answer in time) after which a service is left alone so long.
 BREAKER_FAILURES: Final = 5
 BREAKER_S: Final = 10.0
+BREAKERS_LIMIT: Final = 1000  # of services that fail; those that answer have none
 CONNECT_LIMIT_S: Final = 5.0
+# What services of the SDK take at most.
+CALL_LIMIT_BYTES: Final = 25 * 1024 * 1024
 _PROPERTIES: Final = "x-kinvey-custom-request-properties"
 
 
 @dataclass(slots=True)
 class _Breaker:
-    """Of one service."""
+    """Of one app's service: another app's users must not be able to close it."""
 
     failures: int = 0
     closed_at: float = 0.0  # seconds of the clock
@@ -42,14 +45,15 @@ class FlexRunner:
     def __init__(self, settings: HookSettings, *, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._breakers: dict[str, _Breaker] = {}
+        self._breakers: dict[tuple[str, str], _Breaker] = {}
         self._http: httpx.AsyncClient | None = None
 
     async def check(self, code: Code) -> None:
         """Does the service answer, and has it the handler? Raises HookFailed."""
         if not code.handler:
             return
-        found = await self._send("POST", code, f"{code.service_url}/_command/discover", {}, {}, 10)
+        url = f"{code.service_url}/_command/discover"
+        found = await self._send("", code, url, {}, {}, 10)
         logic = found.body.get("businessLogic") if isinstance(found.body, dict) else None
         handlers = logic.get("handlers", []) if isinstance(logic, dict) else []
         if code.handler not in handlers:
@@ -61,7 +65,7 @@ class FlexRunner:
             return await self._run_plain(code, call)
         url = f"{code.service_url}/_flexFunctions/{quote(code.handler, safe='')}"
         headers = _headers(code, call)
-        answer = await self._send("POST", code, url, _task(call), headers, call.wall_limit_s)
+        answer = await self._send(call.app_id, code, url, _task(call), headers, call.wall_limit_s)
         return _result(answer, call)
 
     async def close(self) -> None:
@@ -74,45 +78,54 @@ class FlexRunner:
         if code.secret:
             headers["x-auth-key"] = code.secret
         task = {"endpoint": call.object_name, "params": call.request.get("body")}
-        answer = await self._send("POST", code, code.service_url, task, headers, call.wall_limit_s)
+        own = (code, code.service_url, task, headers, call.wall_limit_s)
+        answer = await self._send(call.app_id, *own)
         if answer.status >= 300:
             raise HookFailed(FailureKind.REMOTE, f"the endpoint answered {answer.status}")
         return Result(True, call.request, {"status": 200, "headers": {}, "body": answer.body})
 
     async def _send(
         self,
-        method: str,
+        app_id: str,
         code: Code,
         url: str,
         body: Json,
         headers: Mapping[str, str],
         limit_s: float,
     ) -> _Answer:
-        breaker = self._breakers.setdefault(code.service_url, _Breaker())
+        if not code.service_url:
+            problem = "no address is known for the service (mqttpush hooks service set)"
+            raise HookFailed(FailureKind.REMOTE, problem)
+        place = (app_id, code.service_url)
+        breaker = self._breakers.get(place, _Breaker())
         if breaker.failures >= BREAKER_FAILURES and self._clock() < breaker.closed_at:
             raise HookFailed(FailureKind.REMOTE, "the service has failed too often; not asked")
         try:
             async with asyncio.timeout(limit_s):
-                answer = await self._exchange(method, url, body, headers)
+                answer = await self._exchange(url, body, headers)
         except (TimeoutError, httpx.TimeoutException) as exc:
-            self._count_failure(breaker)
+            self._count_failure(place, breaker)
             raise HookFailed(FailureKind.REMOTE, f"no answer within {limit_s:g} s") from exc
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            self._count_failure(breaker)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
+            self._count_failure(place, breaker)
             raise HookFailed(FailureKind.REMOTE, f"no answer: {type(exc).__name__}") from exc
-        breaker.failures = 0
+        self._breakers.pop(place, None)
         return answer
 
-    def _count_failure(self, breaker: _Breaker) -> None:
+    def _count_failure(self, place: tuple[str, str], breaker: _Breaker) -> None:
+        self._breakers[place] = breaker
+        if len(self._breakers) > BREAKERS_LIMIT:
+            del self._breakers[next(iter(self._breakers))]
         breaker.failures += 1
         breaker.closed_at = self._clock() + BREAKER_S
 
-    async def _exchange(
-        self, method: str, url: str, body: Json, headers: Mapping[str, str]
-    ) -> _Answer:
-        client = self._client()
+    async def _exchange(self, url: str, body: Json, headers: Mapping[str, str]) -> _Answer:
+        client, content = self._client(), orjson.dumps(body)
+        if len(content) > CALL_LIMIT_BYTES:
+            problem = f"the call has {len(content)} bytes, {CALL_LIMIT_BYTES} are allowed"
+            raise HookFailed(FailureKind.VIOLATION, problem)
         sent = {"content-type": "application/json", **headers}
-        async with client.stream(method, url, content=orjson.dumps(body), headers=sent) as response:
+        async with client.stream("POST", url, content=content, headers=sent) as response:
             if response.is_redirect:
                 raise HookFailed(FailureKind.REMOTE, "the service redirects")
             chunks: list[bytes] = []
@@ -137,7 +150,8 @@ class FlexRunner:
                 follow_redirects=False,
                 trust_env=False,
                 timeout=httpx.Timeout(None, connect=CONNECT_LIMIT_S),
-                limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+                # Many times what one app may have at once: its slow service holds up no other's.
+                limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
                 headers={"accept-encoding": "identity"},
             )
         return self._http

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from mqttpush.models import Json
 
@@ -78,10 +79,13 @@ class Logger:
         self._add("fatal", message)
 
     def _add(self, level: str, message: object) -> None:
-        text = str(message)[: max(self._left_bytes, 0)]
-        self._left_bytes -= len(text.encode(errors="replace"))
+        whole, left_bytes = str(message), self._left_bytes
+        text = whole[: max(left_bytes, 0)]
+        self._left_bytes -= max(len(text.encode(errors="replace")), 1)
         if text:
             self.lines.append((level, text))
+        if left_bytes > 0 and (len(text) < len(whole) or self._left_bytes <= 0):
+            self.lines.append(("warn", "the rest is left out (hooks.max_log_bytes)"))
 
 
 class Push:
@@ -193,29 +197,35 @@ class Api:
 
     def send_to_topic(self, topic_id: str, data: Json, scope: str = "") -> Any:
         """scope: empty for the app's topics, or `/users/{userID}` and the like."""
-        return self._send(f"{scope}/topics/{topic_id}", data)
+        return self._send(_path(scope, "topics", topic_id), data)
 
     def send_to_user(self, user_id: str, data: Json) -> Any:
-        return self._send(f"/users/{user_id}", data)
+        return self._send(_path("", "users", user_id), data)
 
     def send_to_thing(self, thing_id: str, data: Json) -> Any:
-        return self._send(f"/things/{thing_id}", data)
+        return self._send(_path("", "things", thing_id), data)
 
     def create_object(self, bucket_id: str, document: Json, scope: str = "") -> Any:
-        return self.request("POST", f"{scope}/buckets/{bucket_id}/objects", document)
+        return self.request("POST", _path(scope, "buckets", bucket_id, "objects"), document)
 
     def put_object(self, bucket_id: str, object_id: str, document: Json, scope: str = "") -> Any:
-        return self.request("PUT", f"{scope}/buckets/{bucket_id}/objects/{object_id}", document)
+        path = _path(scope, "buckets", bucket_id, "objects", object_id)
+        return self.request("PUT", path, document)
 
     def get_object(self, bucket_id: str, object_id: str, scope: str = "") -> Any:
-        return self.request("GET", f"{scope}/buckets/{bucket_id}/objects/{object_id}")
+        return self.request("GET", _path(scope, "buckets", bucket_id, "objects", object_id))
 
     def delete_object(self, bucket_id: str, object_id: str, scope: str = "") -> Any:
-        return self.request("DELETE", f"{scope}/buckets/{bucket_id}/objects/{object_id}")
+        return self.request("DELETE", _path(scope, "buckets", bucket_id, "objects", object_id))
 
     def _send(self, place: str, data: Json) -> Any:
         networks = {key: {"enabled": True} for key in ("mqtt", "fcm", "apns", "jpush")}
         return self.request("POST", f"{place}/push/messages", {"data": data, **networks})
+
+
+def _path(scope: str, *parts: str) -> str:
+    """A part may be what a client sent: it must not lead anywhere else."""
+    return "/".join((scope, *(quote(str(part), safe="") for part in parts)))
 
 
 class BackendContext:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 from email.utils import parseaddr
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -20,6 +22,7 @@ from mqttpush.access import refusal
 from mqttpush.config import EmailSettings
 from mqttpush.errors import DomainError, InvalidRequest, LimitReached, MqttPushError
 from mqttpush.hooks import Call, HostRefused
+from mqttpush.hooks.threads import Threads
 from mqttpush.models import Credentials, Json
 from mqttpush.operations import Operations
 from mqttpush.operations.broadcasts import message_of, recipients_of
@@ -30,6 +33,7 @@ from mqttpush.store import Transaction
 # (app ID, credentials, method, path below the app, body, content type) -> status, headers, body.
 CallApi = Callable[[Credentials, str, str, bytes, str], Awaitable[tuple[int, dict[str, str], Any]]]
 _Answering = Callable[[Credentials, list[Any]], Awaitable[Any]]
+MAILS_AT_ONCE: Final = 32  # of one app, under way
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -47,6 +51,9 @@ class HookHost:
         self._context = context
         self._operations = operations
         self._email = email
+        # Their own: a mail server that hangs must hold up neither hooks nor the end of the server.
+        self._threads = Threads(limit=8)
+        self._mail_counts: Counter[str] = Counter()
         self._call_api = call_api
         self._collections = CollectionAccess(context, operations.accounts)
         self._answers: dict[tuple[str, str], _Answering] = {
@@ -126,17 +133,23 @@ class HookHost:
         except HostRefused as exc:
             raise InvalidRequest(f"{exc.description} {exc.debug}".strip(), code=exc.error) from exc
 
-    async def _send_email(self, _: Credentials, arguments: list[Any]) -> Json:
+    async def _send_email(self, credentials: Credentials, arguments: list[Any]) -> Json:
         settings = self._email
         if not settings.host:
             raise HostRefused("MissingConfiguration", "No mail server is configured (email.host)")
-        message = _mail(_padded(arguments, 8))
+        message, app_id = _mail(_padded(arguments, 8)), credentials.app_id
+        if self._mail_counts[app_id] >= MAILS_AT_ONCE:
+            raise LimitReached("email.mails_at_once", retry_after_s=1)
+        self._mail_counts[app_id] += 1
         try:
             async with asyncio.timeout(3 * settings.timeout_s):
-                await asyncio.to_thread(_deliver, settings, message)
+                await self._threads.run(partial(_deliver, settings, message))
         except (OSError, TimeoutError, smtplib.SMTPException, ValueError) as exc:
             problem = "The mail server did not take it"
             raise HostRefused("BadRequest", problem, f"{type(exc).__name__}: {exc}") from exc
+        finally:
+            self._mail_counts[app_id] -= 1
+            self._mail_counts += Counter()  # forget those at 0
         return {}
 
     # --- the REST API -----------------------------------------------------------------------
@@ -145,7 +158,7 @@ class HookHost:
         method, path, body, content_type = _padded(arguments, 4)
         if method not in _METHODS or not isinstance(path, str) or not path.startswith("/"):
             raise HostRefused("BadRequest", "A request needs a method and a path below the app")
-        if "/server-code" in path:
+        if path.partition("?")[0].split("/")[1] == "server-code":
             raise HostRefused("BadRequest", "Server code may not call server code")
         content = b"" if body is None else orjson.dumps(body)
         status, headers, answer = await self._call_api(

@@ -51,7 +51,7 @@ class Running:
         log = HookLog(context, metrics=metrics, clock=time.monotonic)
         runners: dict[Language, Runner] = {
             Language.PYTHON: PythonRunner(
-                settings, threads=Threads(limit=2 * settings.max_runs_per_app)
+                settings, threads=Threads(limit=8 * settings.max_runs_per_app)
             ),
             Language.FLEX: FlexRunner(settings, clock=time.monotonic),
             Language.JAVASCRIPT: JavaScriptRunner(

@@ -10,7 +10,13 @@ import pytest
 from mqttpush.config import HookSettings
 from mqttpush.errors import LimitReached
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, Language, Result
-from mqttpush.hooks.engine import DEPTH_LIMIT, Engine
+from mqttpush.hooks.engine import (
+    DEPTH_LIMIT,
+    LINE_LIMIT_CHARACTERS,
+    LINES_LIMIT,
+    Engine,
+    lines_of,
+)
 from mqttpush.metrics import Metrics
 from mqttpush.server_code import LogLine
 from tests.hooks.support import RecordingHost, call_of
@@ -100,6 +106,15 @@ def test_a_run_that_runs_have_caused_too_deep_is_stopped_and_logged() -> None:
         assert "loop guard" in log[0].message
 
     asyncio.run(work())
+
+
+def test_a_run_has_so_many_lines_in_the_log_and_the_last_is_among_them() -> None:
+    said = [("info", str(n)) for n in range(50_000)] + [("error", "x" * 1_000_000)]
+    lines = lines_of(call_of(), "onPreSave", said, 0)
+    assert len(lines) == LINES_LIMIT
+    assert lines[0].message == "0"
+    assert "left out" in lines[-2].message
+    assert (lines[-1].level, len(lines[-1].message)) == ("error", LINE_LIMIT_CHARACTERS)
 
 
 def test_runs_that_cause_runs_have_a_rate_at_each_place() -> None:

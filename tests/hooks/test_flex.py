@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -240,6 +241,38 @@ def test_a_service_that_keeps_failing_is_left_alone_for_a_while() -> None:
         await runner.close()
 
     asyncio.run(work())
+
+
+def test_one_apps_failures_do_not_close_a_service_for_another() -> None:
+    async def work() -> None:
+        runner = FlexRunner(SETTINGS, clock=lambda: 0.0)
+        code = code_of("http://127.0.0.1:1", "change")
+
+        async def debug(app_id: str) -> str:
+            with pytest.raises(HookFailed) as caught:
+                await runner.run(code, replace(call_of(), app_id=app_id), RecordingHost())
+            return caught.value.debug
+
+        for _ in range(BREAKER_FAILURES + 1):
+            told = await debug("unlucky")
+        assert "not asked" in told
+        assert "not asked" not in await debug("other")
+        await runner.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("url", ["http://xn--/", "http://[::1", "http:///x", "x:"])
+def test_an_address_that_is_none_fails(url: str) -> None:
+    failure(url, "change")
+
+
+def test_a_call_larger_than_services_take_is_not_sent(service: Service) -> None:
+    body = {"entities": ["x" * 1_000_000] * 27}
+    with pytest.raises(HookFailed) as caught:
+        run(service.url, "change", call_of(body=body))
+    assert caught.value.kind is FailureKind.VIOLATION
+    assert not service.received
 
 
 def test_check_asks_which_handlers_there_are(service: Service) -> None:
