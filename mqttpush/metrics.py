@@ -240,7 +240,7 @@ class Metrics(Collector):
         )
         self.phone_networks_paused = LabelledGauge(
             "mqttpush_phone_network_paused",
-            "1 while a network that only fails is left alone",
+            "1 while a network that only fails for an app is left alone by it",
             "network",
         )
         # Server code

@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 # A push whose time is over at once is still tried: the network drops it if the device is away.
 SHORTEST_TRY_MS: Final = 30_000
+PAUSED: Final = "service_paused"
 _BROKEN: Final = Sent(None, "internal_error")
 
 
@@ -57,6 +58,15 @@ class Attempter:
 
     def without_keys(self, delivery: Delivery, ending: Ending) -> Attempt:
         return self._ended(delivery, ending, "")
+
+    def put_off(self, delivery: Delivery, wait_s: float) -> Attempt:
+        """Its service is left alone for so long: no request is made, and none is counted."""
+        payload = delivery.payload
+        assert payload is not None
+        ready_ms = self._now_ms() + round(wait_s * 1000)
+        if ready_ms >= self._give_up_ms(delivery.job, payload):
+            return self._ended(delivery, Ending.EXPIRED, PAUSED)
+        return Attempt(delivery, None, PAUSED, delivery.attempts, ready_ms)
 
     async def send(self, keys: Keys, delivery: Delivery) -> tuple[Attempt, Sent]:
         """One request; `delivery` is not settled."""

@@ -19,16 +19,19 @@ from math import inf
 from mqttpush.config import DeliverySettings
 from mqttpush.delivery import Cancellable, Clock, Jobs, Keyring
 from mqttpush.delivery.attempts import Attempter
-from mqttpush.delivery.patience import Backoff, Breaker, Pacer
+from mqttpush.delivery.patience import Backoff, Pacer, Patience
 from mqttpush.delivery.recorder import Recorder, pause
 from mqttpush.errors import MqttPushError, SealBroken
 from mqttpush.networks import Ending, Keys, Sent
+from mqttpush.networks.services import service_of
 from mqttpush.pushes import Attempt, Delivery
 
 _log = logging.getLogger(__name__)
 
 # A store that does not answer is asked again after this.
 STORE_RETRY_S = 1.0
+# Whoever registers browsers can name as many as are allowed.
+MOST_SERVICES = 1000
 
 
 class _App:
@@ -46,14 +49,17 @@ class _App:
         "keys",
         "keys_changes",
         "keys_lock",
-        "paused_until_s",
+        "patience",
+        "services",
         "stock",
         "taken",
         "unreadable",
     )
 
-    def __init__(self, app_id: str) -> None:
+    def __init__(self, app_id: str, patience: Patience) -> None:
         self.app_id = app_id
+        self.patience = patience
+        self.services: dict[str, Patience] = {}  # of a network that has several; which failed
         self.stock: deque[Delivery] = deque()
         self.taken: set[tuple[int, str]] = set()  # in stock, or not yet recorded
         self.in_turn = False
@@ -62,7 +68,6 @@ class _App:
         self.ended_count = 0
         self.held_at: int | None = None  # more follows once `ended_count` is above
         self.due_s = inf  # when to look into the store
-        self.paused_until_s = 0.0
         self.keys: Keys | None = None
         self.has_keys = False  # `keys` is what the app has
         self.keys_changes = 0
@@ -99,7 +104,6 @@ class Lane:
         self._backoff = backoff
         self._pacer = pacer
         self._pace_timer: Cancellable | None = None
-        self._breaker = Breaker(backoff=backoff, failures_to_open=settings.failures_to_pause)
         self._clock = clock
         self._now_ms = now_ms
         self._apps: dict[str, _App] = {}
@@ -122,14 +126,19 @@ class Lane:
 
     @property
     def is_paused(self) -> bool:
-        """The network only fails: it is left alone."""
-        return self._breaker.is_open(self._clock.time())
+        """It only fails for an app: it is left alone."""
+        now_s = self._clock.time()
+        return any(
+            patience.is_open(now_s)
+            for app in self._apps.values()
+            for patience in (app.patience, *app.services.values())
+        )
 
     def notice(self, app_id: str, ready_ms: int) -> None:
         """The app has something to send from then on."""
         app = self._apps.get(app_id)
         if app is None:
-            app = self._apps[app_id] = _App(app_id)
+            app = self._apps[app_id] = _App(app_id, self._new_patience())
         wait_s = max(0, ready_ms - self._now_ms()) / 1000
         self._look_at(app, self._clock.time() + wait_s)
 
@@ -193,17 +202,19 @@ class Lane:
 
     async def _serve(self, app: _App) -> None:
         now_s = self._clock.time()
-        free_s = max(app.paused_until_s, self._breaker.until_s)
-        if free_s > now_s:
-            self._look_at(app, free_s)
+        if app.patience.free_s > now_s:
+            self._look_at(app, app.patience.free_s)
             return
         if len(app.stock) < self._settings.page_size // 2 and not self._is_stopping:
             await self._refill(app)
+        self._queue_up(app)
+        self._drop_if_done(app)
+
+    def _queue_up(self, app: _App) -> None:
         if app.stock and not app.in_turn:
             app.in_turn = True
             self._turns.append(app)
         self._hand_out()
-        self._drop_if_done(app)
 
     async def _refill(self, app: _App) -> None:
         count = self._settings.page_size
@@ -250,17 +261,17 @@ class Lane:
     def _take(self) -> _Work | None:
         """The next delivery of the app whose turn it is, if a push may begin now."""
         now_s = self._clock.time()
-        is_first = not self._breaker.is_trying or self.in_flight == 0
-        if self._is_stopping or self._breaker.is_open(now_s) or not is_first:
+        if self._is_stopping:
             return None
         if self._turns and (wait_s := self._pacer.take()):
             self._hand_out_at(now_s + wait_s)
             return None
         while self._turns:
             app = self._turns.popleft()
-            if app.paused_until_s > now_s:
-                app.in_turn = False
-                self._look_at(app, app.paused_until_s)
+            if app.patience.wait_s(now_s):
+                app.in_turn = False  # until then, or until its trial is recorded
+                if not app.patience.is_trying:
+                    self._look_at(app, app.patience.free_s)
                 continue
             delivery = app.stock.popleft()
             app.in_turn = bool(app.stock)
@@ -270,6 +281,7 @@ class Lane:
                 app.has_more = False
                 self._look_at(app, now_s)
             self.in_flight += 1
+            app.patience.under_way += 1
             return app, delivery
         return None
 
@@ -309,6 +321,7 @@ class Lane:
 
     def _recorded(self, app: _App, attempt: Attempt) -> None:
         self.in_flight -= 1
+        app.patience.under_way -= 1
         app.taken.discard(attempt.delivery.key)
         if attempt.ending is None:
             wait_s = max(0, attempt.ready_ms - self._now_ms()) / 1000
@@ -317,6 +330,8 @@ class Lane:
             app.ended_count += 1
             self._go_on_if_held(app)
             self._drop_if_done(app)
+        if app.stock and not app.in_turn:
+            self._queue_up(app)
         if self._is_stopping and self.in_flight == 0:
             self._drained.set()
 
@@ -326,12 +341,23 @@ class Lane:
         settled = self._attempter.settled(delivery)
         if settled is not None:
             return settled
+        service = service_of(self.name, delivery.token)
+        patience = app.services.get(service) if service else None
+        if patience is not None and (wait_s := patience.wait_s(self._clock.time())):
+            return self._attempter.put_off(delivery, wait_s)
         keys = app.keys if app.has_keys else await self._load_keys(app)
         if keys is None:
             ending = Ending.CREDENTIALS_REFUSED if app.unreadable else Ending.NOT_CONFIGURED
             return self._attempter.without_keys(delivery, ending)
-        attempt, sent = await self._attempter.send(keys, delivery)
-        self._heed(app, sent)
+        began_s = self._clock.time()
+        if patience is not None:
+            patience.under_way += 1
+        try:
+            attempt, sent = await self._attempter.send(keys, delivery)
+        finally:
+            if patience is not None:
+                patience.under_way -= 1
+        self._heed(app, service, sent, began_s)
         return attempt
 
     async def _load_keys(self, app: _App) -> Keys | None:
@@ -354,18 +380,23 @@ class Lane:
                 app.has_keys = changes == app.keys_changes  # else they are others by now
             return app.keys
 
-    def _heed(self, app: _App, sent: Sent) -> None:
+    def _heed(self, app: _App, service: str, sent: Sent, began_s: float) -> None:
         """Slow down where the network asks for it, stop where it only fails."""
+        patience = app.patience
+        if service:
+            if sent.ending is not None:
+                app.services.pop(service, None)
+                return
+            if len(app.services) >= MOST_SERVICES:
+                app.services.pop(next(iter(app.services)))
+            patience = app.services.setdefault(service, self._new_patience())
         now_s = self._clock.time()
-        if sent.ending is not None:
-            if self._breaker.is_trying:
-                self._breaker.succeeded()
-                self._clock.call_at(now_s, self._hand_out)
-            self._breaker.succeeded()
-        elif sent.retry_after_s > 0:
-            until_s = now_s + self._backoff.asked_s(sent.retry_after_s)
-            app.paused_until_s = max(app.paused_until_s, until_s)
-        elif self._breaker.failed(now_s):
-            wait_s = self._breaker.until_s - now_s
-            _log.warning("%s only fails (%s): no pushes for %.1f s", self.name, sent.code, wait_s)
-            self._clock.call_at(self._breaker.until_s, self._hand_out)
+        if patience.heed(sent, now_s, began_s):
+            _log.warning(
+                "%s %s only fails for app %s (%s): no pushes for %.1f s",
+                *(self.name, service, app.app_id, sent.code, patience.free_s - now_s),
+            )
+
+    def _new_patience(self) -> Patience:
+        failures = self._settings.failures_to_pause
+        return Patience(backoff=self._backoff, failures_to_open=failures)

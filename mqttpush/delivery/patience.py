@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mqttpush.config import DeliverySettings
 from mqttpush.delivery import Clock, RandomSource
+from mqttpush.networks import Sent
 
 # 2 ** 40 times the shortest wait is beyond any longest one; floats stay finite.
 _MOST_DOUBLINGS = 40
@@ -58,7 +59,7 @@ class Pacer:
 
 
 class Breaker:
-    """Opens when a network only fails: a pause, then a single push to see if it is back."""
+    """Opens when a service only fails: a pause, then a single push to see if it is back."""
 
     def __init__(self, *, backoff: Backoff, failures_to_open: int) -> None:
         self._backoff = backoff
@@ -80,9 +81,9 @@ class Breaker:
         self._failures = self._openings = 0
         self.until_s = 0.0
 
-    def failed(self, now_s: float) -> bool:
-        """Did it open by this? Failures of pushes that were under way when it did do not count."""
-        if self.is_open(now_s):
+    def failed(self, now_s: float, began_s: float) -> bool:
+        """Did it open by this? Failures of pushes that began before it did do not count."""
+        if began_s < self.until_s:
             return False
         self._failures += 1
         if self._failures < self._failures_to_open and not self.is_trying:
@@ -90,3 +91,50 @@ class Breaker:
         self._openings += 1
         self.until_s = now_s + self._backoff.wait_s(self._openings)
         return True
+
+    def trial_s(self) -> float:
+        """How long others had better wait for what the single push tells."""
+        return self._backoff.wait_s(max(1, self._openings))
+
+
+class Patience:
+    """With one app's pushes to one service: one app's failures are no reason to pause others."""
+
+    __slots__ = ("_backoff", "_breaker", "_paused_until_s", "under_way")
+
+    def __init__(self, *, backoff: Backoff, failures_to_open: int) -> None:
+        self._backoff = backoff
+        self._breaker = Breaker(backoff=backoff, failures_to_open=failures_to_open)
+        self._paused_until_s = 0.0
+        self.under_way = 0
+
+    @property
+    def free_s(self) -> float:
+        """When the next push may begin."""
+        return max(self._paused_until_s, self._breaker.until_s)
+
+    @property
+    def is_trying(self) -> bool:
+        """A single push is under way to see if the service is back; others wait for it."""
+        return self._breaker.is_trying and self.under_way > 0
+
+    def is_open(self, now_s: float) -> bool:
+        """It only fails, and is left alone."""
+        return self._breaker.is_open(now_s)
+
+    def wait_s(self, now_s: float) -> float:
+        """0 if a push may begin now."""
+        if self.free_s > now_s:
+            return self.free_s - now_s
+        return self._breaker.trial_s() if self.is_trying else 0.0
+
+    def heed(self, sent: Sent, now_s: float, began_s: float) -> bool:
+        """What came of a push; did it end the patience?"""
+        if sent.ending is not None:
+            self._breaker.succeeded()
+        elif sent.retry_after_s > 0:
+            until_s = now_s + self._backoff.asked_s(sent.retry_after_s)
+            self._paused_until_s = max(self._paused_until_s, until_s)
+        else:
+            return self._breaker.failed(now_s, began_s)
+        return False

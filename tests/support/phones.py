@@ -185,7 +185,8 @@ class Phones:
     async def app(self, app_id: str) -> None:
         def unit(tx: Transaction) -> None:
             tx.apps.insert(replace(nouns.app(), app_id=app_id, client_id=app_id))
-            tx.apps.set_network(app_id, "fcm", is_configured=True)
+            for network in ("fcm", "webpush"):
+                tx.apps.set_network(app_id, network, is_configured=True)
 
         await self.context.store.write(unit)
 
@@ -215,14 +216,21 @@ class Phones:
 
         return await self.context.store.write(unit)
 
-    async def send(self, audience: Audience, payload: PhonePayload = PAYLOAD, **fields: Any) -> str:
+    async def send(
+        self,
+        audience: Audience,
+        payload: PhonePayload = PAYLOAD,
+        *,
+        network: str = "fcm",
+        **fields: Any,
+    ) -> str:
         """Returns the message's ID."""
         live = {"mqtt": b"{}"} if fields.get("is_once") else {}
         message = MessageSent(self.context.secrets.uuid(), audience, live, **fields)
         principal = Principal(audience.app_id, PrincipalKind.ADMIN)
 
         def unit(tx: Transaction) -> None:
-            phones.send(self.context, tx, principal, message, {"fcm": payload})
+            phones.send(self.context, tx, principal, message, {network: payload})
 
         await self.context.store.write(unit)
         return message.message_id
@@ -270,6 +278,7 @@ async def phones_on(
     clock: FakeClock | None = None,
     app_ids: Sequence[str] = (nouns.APP_ID,),
     is_new: bool = True,
+    networks: Sequence[str] = ("fcm",),
     **settings: Any,
 ) -> AsyncIterator[Phones]:
     """A store with these apps and senders at work. settings: of section `delivery`."""
@@ -292,7 +301,7 @@ async def phones_on(
         operations = Operations.over(context)
         jobs = FaultyJobs(operations.deliveries)
         senders = Senders(
-            networks={"fcm": network},
+            networks=dict.fromkeys(networks, network),
             jobs=jobs,
             keyring=keyring,
             settings=delivery,

@@ -1,0 +1,89 @@
+"""Who fails is left alone, and nobody else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+
+from mqttpush.models import Audience, DeviceType, Owner
+from mqttpush.networks import Ending, Push, Sent
+from mqttpush.store import Transaction
+from tests.support.loop import in_loop
+from tests.support.phones import TAKEN, Phones, phone, phones_on
+
+DELIVERED = Ending.DELIVERED.value
+UNAVAILABLE = Sent(None, "503")
+GOOD, BAD = "push.good.example", "push.bad.example"
+
+
+@in_loop
+async def test_an_app_that_only_fails_does_not_hold_up_another_s_first_push() -> None:
+    async with phones_on(
+        app_ids=("app-1", "app-2"), failures_to_pause=5, min_backoff_s=60, max_backoff_s=60
+    ) as world:
+        owners = await world.users(50)
+        (ben,) = await world.users(1, app_id="app-2", prefix="ben")
+        world.network.answer = lambda push: TAKEN if "ben" in push.token else UNAVAILABLE
+        first = await world.send(await world.topic(owners))
+        await world.until(lambda: len(world.network.pushes) >= 5)
+        await world.settle()
+        assert world.metrics.phone_networks_paused.read() == {"fcm": True}
+        other = await world.send(Audience.of_owners(ben))
+        assert await world.until_ended(other, 1) == {DELIVERED: 1}
+        assert world.metrics.phone_networks_paused.read() == {"fcm": True}
+        world.network.answer = lambda _: TAKEN
+        world.clock.advance(61)
+        await world.settle()
+        world.clock.advance(61)
+        assert await world.until_ended(first, 50) == {DELIVERED: 50}
+
+
+async def browsers(world: Phones, count: int, host: str) -> list[Owner]:
+    """So many users, each with a browser whose service is there."""
+    owners = await world.users(count, prefix=host)
+
+    def unit(tx: Transaction) -> None:
+        for owner in owners:
+            token = orjson.dumps({"endpoint": f"https://{host}/{owner.id}"}).decode()
+            made = phone(owner, installation_id=f"browser-{owner.id}", registration_id=token)
+            tx.installations.insert(replace(made, device_type=DeviceType.WEBPUSH))
+
+    await world.context.store.write(unit)
+    return owners
+
+
+async def check_one_service(answer: Sent) -> None:
+    """BAD answers so: GOOD gets everything at once, BAD its share when it is back."""
+    async with phones_on(
+        networks=("webpush",), failures_to_pause=5, min_backoff_s=60, max_backoff_s=60
+    ) as world:
+        bad, good = await browsers(world, 40, BAD), await browsers(world, 40, GOOD)
+
+        def react(push: Push) -> Sent:
+            return answer if BAD in push.token else TAKEN
+
+        world.network.answer = react
+        message_id = await world.send(await world.topic([*bad, *good]), network="webpush")
+        assert (await world.until_ended(message_id, 40))[DELIVERED] == 40
+        await world.settle()
+        world.network.pushes.clear()
+        world.clock.advance(29)
+        await world.settle()
+        assert world.network.pushes == []
+        world.network.answer = lambda _: TAKEN
+        for _ in range(5):
+            world.clock.advance(61)
+            await world.settle()
+        assert await world.until_ended(message_id, 80) == {DELIVERED: 80}
+        assert set(world.network.counts().values()) == {1}
+
+
+@in_loop
+async def test_a_web_push_service_that_only_fails_does_not_hold_up_the_others() -> None:
+    await check_one_service(UNAVAILABLE)
+
+
+@in_loop
+async def test_a_web_push_service_that_asks_for_a_pause_does_not_hold_up_the_others() -> None:
+    await check_one_service(Sent(None, "429", retry_after_s=30))
