@@ -165,7 +165,7 @@ class DeliverySettings(Section):
     failures_to_pause: int = Field(
         20,
         ge=1,
-        description="failures of a service for an app without a success between; then it is left alone",
+        description="failures of a service for an app in a row; then it is left alone for a while",
     )
     once_grace_s: float = Field(
         5.0,
