@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from mqttpush.config_hooks import EmailSettings, HookSettings
+from mqttpush.config_live import LiveSettings
 from mqttpush.config_phones import DeliverySettings, NetworkSettings
 from mqttpush.config_sections import (
     HttpSettings,
@@ -43,6 +44,7 @@ __all__ = [
     "HookSettings",
     "HttpSettings",
     "LimitSettings",
+    "LiveSettings",
     "LogSettings",
     "MqttSettings",
     "NetworkSettings",
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     security: SecuritySettings = SecuritySettings()
     limits: LimitSettings = LimitSettings()
+    live: LiveSettings = LiveSettings()
     networks: NetworkSettings = NetworkSettings()
     hooks: HookSettings = HookSettings()
     email: EmailSettings = EmailSettings()

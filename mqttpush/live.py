@@ -12,10 +12,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
+from mqttpush.config import LiveSettings
 from mqttpush.events import (
     AppRemoved,
     EntityPublished,
@@ -28,13 +29,6 @@ from mqttpush.events import (
 )
 from mqttpush.metrics import Metrics
 from mqttpush.models import Owner
-
-# 256 x 4 KiB = 1 MiB for a client that is away for a moment.
-FRAME_LIMIT: Final = 256  # waiting for one client
-CLIENT_LIMIT_BYTES: Final = 1_048_576
-TOTAL_LIMIT_BYTES: Final = 67_108_864  # waiting for all together
-STREAM_LIMIT: Final = 4  # of one client; a browser that reconnects may leave one behind
-IDLE_LIMIT_MS: Final = 60_000  # a polling client that stays away so long has to begin anew
 
 
 class Frame(NamedTuple):
@@ -53,12 +47,28 @@ class Frame(NamedTuple):
         )
 
 
-@dataclass(slots=True)
 class _Budget:
-    """What waits for all streams together."""
+    """What waits for all streams together.
 
-    used_bytes: int = 0
-    dropped: int = 0
+    waiting: the streams with something that waits, and first who has not been empty for longest.
+    """
+
+    def __init__(self, settings: LiveSettings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.used_bytes = 0
+        self.waiting: dict[LiveStream, None] = {}
+        self._metrics = metrics
+
+    def drop(self, stream: LiveStream, limit: str) -> None:
+        """The oldest frame of the stream, for which there is no room."""
+        stream.drop_first()
+        self._metrics.live_frames_dropped.value += 1
+        self._metrics.limits_reached.add(f"live.{limit}")
+
+    def make_room(self) -> None:
+        """Who reads keeps his own: the slowest lose theirs first."""
+        while self.used_bytes > self.settings.max_waiting_total_bytes:
+            self.drop(next(iter(self.waiting)), "max_waiting_total_bytes")
 
 
 class LiveStream:
@@ -78,27 +88,28 @@ class LiveStream:
     @property
     def is_forgotten(self) -> bool:
         """Has nobody asked for it for too long?"""
-        return not self._waiters and self._now_ms() - self._seen_ms > IDLE_LIMIT_MS
+        limit_ms = self._budget.settings.idle_timeout_s * 1000
+        return not self._waiters and self._now_ms() - self._seen_ms > limit_ms
 
     def put(self, frame: Frame) -> None:
         if self.is_closed:
             return
         self._frames.append(frame)
+        self._budget.waiting[self] = None
         self._count(len(frame.message))
-        while self._frames and (
-            len(self._frames) > FRAME_LIMIT
-            or self._bytes > CLIENT_LIMIT_BYTES
-            or self._budget.used_bytes > TOTAL_LIMIT_BYTES
-        ):
-            self._budget.dropped += 1
-            self._drop_first()
+        settings = self._budget.settings
+        if len(self._frames) > settings.max_waiting_frames:
+            self._budget.drop(self, "max_waiting_frames")
+        while self._bytes > settings.max_waiting_bytes:
+            self._budget.drop(self, "max_waiting_bytes")
+        self._budget.make_room()
         self._changed.set()
 
     def close(self) -> None:
         """What waits is thrown away: its reader may have lost the right to it."""
         self.is_closed = True
-        self._frames.clear()
-        self._count(-self._bytes)
+        while self._frames:
+            self.drop_first()
         self._changed.set()
 
     async def next(self, timeout_s: float) -> list[Frame]:
@@ -122,7 +133,7 @@ class LiveStream:
 
     def forget(self, timetoken: int) -> None:
         while self._frames and self._frames[0].timetoken <= timetoken:
-            self._drop_first()
+            self.drop_first()
 
     async def _wait(self, timeout_s: float) -> None:
         turn = self._turn
@@ -138,8 +149,11 @@ class LiveStream:
             self._waiters -= 1
             self._seen_ms = self._now_ms()
 
-    def _drop_first(self) -> None:
+    def drop_first(self) -> None:
+        """Forget the oldest frame; there must be one."""
         self._count(-len(self._frames.popleft().message))
+        if not self._frames:
+            del self._budget.waiting[self]
 
     def _count(self, size_bytes: int) -> None:
         self._bytes += size_bytes
@@ -169,6 +183,7 @@ class LiveIndex:
     def __init__(
         self,
         *,
+        settings: LiveSettings,
         fan_out: Callable[[Iterable[Handle], bytes], int],
         is_connected: Callable[[Handle], bool],
         metrics: Metrics,
@@ -178,7 +193,7 @@ class LiveIndex:
         self._is_connected = is_connected
         self._metrics = metrics
         self._now_ms = now_ms
-        self._budget = _Budget()
+        self._budget = _Budget(settings, metrics)
         self._timetoken = 0
         self._is_closing = False
         self._client_by_handle: dict[Handle, _Client] = {}
@@ -202,6 +217,10 @@ class LiveIndex:
             OwnerRemoved: self._owner_removed,
             AppRemoved: self._app_removed,
         }
+
+    def reload(self, settings: LiveSettings) -> None:
+        """Take new limits; they hold from the next frame on."""
+        self._budget.settings = settings
 
     def open_stream(self) -> LiveStream:
         """A stream nobody feeds before it is attached; a closed one when the server stops."""
@@ -261,7 +280,6 @@ class LiveIndex:
             self._send(own, Frame(self._timetoken, f"{channel}.u-{user_id}", event.entity))
 
     def _send(self, clients: Sequence[_Client], frame: Frame) -> None:
-        dropped = self._budget.dropped
         connected = [client.handle for client in clients if client.is_mqtt]
         if connected:
             self._fan_out(connected, frame.json())
@@ -269,7 +287,6 @@ class LiveIndex:
             if not client.is_mqtt:
                 client.handle.put(frame)
         self._metrics.live_frames.value += len(clients)
-        self._metrics.live_frames_dropped.value += self._budget.dropped - dropped
 
     # --- changes of the index -------------------------------------------------------------
 
@@ -280,8 +297,10 @@ class LiveIndex:
             return
         clients = self._clients_by_installation.get(change.installation_id, ())
         streams = [client for client in clients if not client.is_mqtt]
-        if not change.is_mqtt and len(streams) >= STREAM_LIMIT:
-            self._end(streams[:1])
+        excess = len(streams) + 1 - self._budget.settings.max_streams_per_client
+        if not change.is_mqtt and excess > 0:
+            self._metrics.limits_reached.add("live.max_streams_per_client")
+            self._end(streams[:excess])
         client = _Client(
             change.handle,
             change.owner,

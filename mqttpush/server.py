@@ -213,6 +213,7 @@ class Server:
             settings=settings.mqtt, broker=self.broker, data_folder=data_folder(settings)
         )
         self.live = LiveIndex(
+            settings=settings.live,
             fan_out=lambda handles, payload: self.broker.fan_out(handles, payload),
             is_connected=lambda handle: self.router.owner_of(handle) is not None,
             metrics=metrics,
@@ -263,7 +264,9 @@ class Server:
         self.application = Application(
             routes=[
                 *kii_routes(operations, self._mqtt_address, running.runs),
-                *kinvey_routes(operations, running, self.live, self._mqtt_address),
+                *kinvey_routes(
+                    operations, running, self.live, self._mqtt_address, lambda: context.live
+                ),
             ],
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
             settings=self._settings.http,
@@ -298,7 +301,8 @@ class Server:
         """
         self.listeners.reload(settings.mqtt)  # first: it may refuse a certificate
         self.application.reload(settings.http)
-        self._context.limits = settings.limits
+        self._context.limits, self._context.live = settings.limits, settings.live
+        self.live.reload(settings.live)
         setup_logging(settings.log)
         for setting in FIXED_SETTINGS:
             section, _, key = setting.partition(".")
@@ -421,6 +425,7 @@ async def _open_domain(
                 ),
                 limits=settings.limits,
                 hooks=settings.hooks,
+                live=settings.live,
                 endpoint_ttl_s=settings.mqtt.endpoint_ttl_s,
                 sealer=Sealer(master_key=encryption_key(settings), random_bytes=os.urandom),
                 networks=networks,

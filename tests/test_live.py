@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mqttpush.config import LiveSettings
 from mqttpush.events import (
     AppRemoved,
     EntityPublished,
@@ -18,12 +19,19 @@ from mqttpush.events import (
     OwnerRemoved,
     SourceRemoved,
 )
-from mqttpush.live import CLIENT_LIMIT_BYTES, FRAME_LIMIT, IDLE_LIMIT_MS, LiveIndex, LiveStream
+from mqttpush.live import LiveIndex, LiveStream
 from mqttpush.metrics import Metrics
 from mqttpush.models import NEVER_MS, Owner, Scope, Source, SourceKind
 from tests.support.loop import in_loop
 
 ANNA = Owner("app", "user:anna")
+LIMITS = LiveSettings(
+    max_waiting_frames=5,
+    max_waiting_bytes=4096,
+    max_waiting_total_bytes=8192,
+    max_streams_per_client=2,
+    idle_timeout_s=60,
+)
 BOOKS = Source(1, SourceKind.BUCKET, Scope("app"), "books", "admin:")
 
 
@@ -35,6 +43,7 @@ class Stage:
         self.sent: list[tuple[list[str], bytes]] = []
         self.metrics = Metrics()
         self.index = LiveIndex(
+            settings=LIMITS,
             fan_out=self._fan_out,
             is_connected=lambda handle: handle != "gone",
             metrics=self.metrics,
@@ -57,6 +66,9 @@ class Stage:
         self.apply(attached)
         return handle
 
+    def met(self, limit: str) -> int:
+        return self.metrics.limits_reached.values.get((f"live.{limit}",), 0)
+
     def publish(self, entity: bytes = b"{}", readers: frozenset[str] | None = None) -> None:
         self.apply(EntityPublished(BOOKS, readers, entity))
 
@@ -69,12 +81,13 @@ async def frames_of(stream: LiveStream) -> list[bytes]:
 async def test_a_slow_reader_loses_the_oldest_frames_and_they_are_counted() -> None:
     stage = Stage()
     stream = stage.attach()
-    for number in range(FRAME_LIMIT + 3):
+    for number in range(LIMITS.max_waiting_frames + 3):
         stage.publish(b"%d" % number)
     frames = await frames_of(stream)
     assert frames[0] == b"3"
-    assert len(frames) == FRAME_LIMIT
+    assert len(frames) == LIMITS.max_waiting_frames
     assert stage.metrics.live_frames_dropped.value == 3
+    assert stage.met("max_waiting_frames") == 3
     assert stage.metrics.live_queued_bytes.read() == 0
 
 
@@ -83,9 +96,38 @@ async def test_large_frames_are_bounded_by_their_bytes() -> None:
     stage = Stage()
     stream = stage.attach()
     for _ in range(5):
-        stage.publish(b"x" * (CLIENT_LIMIT_BYTES // 2))
-    assert stage.metrics.live_queued_bytes.read() <= CLIENT_LIMIT_BYTES
+        stage.publish(b"x" * (LIMITS.max_waiting_bytes // 2))
+    assert stage.metrics.live_queued_bytes.read() <= LIMITS.max_waiting_bytes
+    assert stage.met("max_waiting_bytes") == 3
     assert len(await frames_of(stream)) == 2
+
+
+@in_loop
+async def test_who_never_reads_takes_no_room_from_who_does() -> None:
+    stage = Stage()
+    hoards = [stage.attach(installation=f"hoard-{number}") for number in range(4)]
+    for _ in range(4):
+        stage.publish(b"x" * 1024)
+    reader = stage.attach()
+    for number in range(20):
+        stage.publish(b"%1000d" % number)
+        assert [int(frame) for frame in await frames_of(reader)] == [number]
+        assert stage.metrics.live_queued_bytes.read() <= LIMITS.max_waiting_total_bytes
+    assert stage.met("max_waiting_total_bytes") > 0
+    for hoard in hoards:
+        stage.index.detach(hoard)
+    assert stage.metrics.live_queued_bytes.read() == 0
+
+
+@in_loop
+async def test_a_client_has_so_many_streams_and_the_oldest_end() -> None:
+    stage = Stage()
+    streams = [stage.attach() for _ in range(5)]
+    assert [stream.is_closed for stream in streams] == [True, True, True, False, False]
+    assert stage.met("max_streams_per_client") == 3
+    stage.index.reload(LIMITS.model_copy(update={"max_streams_per_client": 1}))
+    assert not stage.attach().is_closed
+    assert all(stream.is_closed for stream in streams)
 
 
 @in_loop
@@ -138,12 +180,12 @@ async def test_sessions_and_polling_clients_that_stay_away_end_in_time() -> None
     assert (short.is_closed, polled.is_closed) == (True, False)
     waiting = asyncio.create_task(polled.after(0, 60))
     await asyncio.sleep(0)
-    stage.now_ms += 2 * IDLE_LIMIT_MS
+    stage.now_ms += 120_000
     stage.index.close_expired()
     assert not polled.is_closed, "it is being asked for"
     stage.publish(b"1")
     assert [frame.message for frame in await waiting] == [b"1"]
-    stage.now_ms += IDLE_LIMIT_MS + 1
+    stage.now_ms += 60_001
     stage.index.close_expired()
     assert polled.is_closed
 

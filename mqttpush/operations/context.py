@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 
 from mqttpush import credentials as checks
 from mqttpush.access import refusal
-from mqttpush.config import DeliverySettings, HookSettings, LimitSettings, NetworkSettings
+from mqttpush.config import (
+    DeliverySettings,
+    HookSettings,
+    LimitSettings,
+    LiveSettings,
+    NetworkSettings,
+)
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import NotFound
 from mqttpush.models import Credentials, Group, Owner, Principal, PrincipalKind, Scope, ScopeType
@@ -42,6 +48,7 @@ class Context:
     endpoint_rules: EndpointRules = field(default_factory=lambda: EndpointRules(NetworkSettings()))
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     hooks: HookSettings = field(default_factory=HookSettings)
+    live: LiveSettings = field(default_factory=LiveSettings)
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""

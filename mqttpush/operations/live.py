@@ -83,13 +83,19 @@ class Live:
     async def follow(self, credentials: Credentials, collection: str, device_id: str) -> None:
         """From here on the client hears of entities that are created or updated, and readable.
 
-        Raises InvalidRequest unless it is registered, NotFound for a collection not declared.
+        Raises InvalidRequest unless it is registered, NotFound for a collection not declared,
+        LimitReached.
         """
         check_name(collection)
 
         def unit(tx: Transaction) -> None:
             client = self._client(tx, credentials, device_id)
             place = enter(self._context, tx, credentials, ScopeReference(), collection)
+            own = client.source_keys
+            if place.bucket is not None and place.bucket.key in own:
+                return
+            if len(own) >= self._context.live.max_collections_per_client:
+                raise LimitReached("live.max_collections_per_client")
             bucket = place.bucket or make_collection(self._context, place)
             if tx.live.subscribe(client.installation_id, bucket.key):
                 tx.emit(LiveFollowed(client.installation_id, bucket.key))

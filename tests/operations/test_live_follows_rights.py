@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqttpush.config import SecuritySettings, StoreSettings
+from mqttpush.config import LiveSettings, SecuritySettings, StoreSettings
 from mqttpush.credentials import Passwords
 from mqttpush.errors import DomainError
 from mqttpush.events import Committed
@@ -228,7 +228,11 @@ def test_an_entity_is_heard_and_listed_if_and_only_if_it_is_readable(
 async def open_world() -> AsyncIterator[World]:
     metrics = Metrics()
     index = LiveIndex(
-        fan_out=lambda *_: 0, is_connected=lambda _: False, metrics=metrics, now_ms=lambda: 1
+        settings=LiveSettings(),
+        fan_out=lambda *_: 0,
+        is_connected=lambda _: False,
+        metrics=metrics,
+        now_ms=lambda: 1,
     )
     handlers = index.handlers
 

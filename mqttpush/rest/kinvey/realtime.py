@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from mqttpush.config import LiveSettings
 from mqttpush.errors import DomainError, InvalidRequest
 from mqttpush.models import Json
 from mqttpush.operations.installations import EndpointView
@@ -22,10 +23,9 @@ from mqttpush.rest.kinvey.wire import USER_ONLY, USER_OR_MASTER, Gate, text_of
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
-KEEP_ALIVE_S: Final = 20.0  # a comment this often keeps middlemen from closing a silent stream
-POLL_S: Final = 55.0  # proxies give up after 60
 DEVICE_ID_LIMIT: Final = 200
 EVENT_STREAM: Final = "text/event-stream"
+_SWEEP_FROM: Final = 64
 
 
 class Frame(Protocol):
@@ -77,14 +77,21 @@ class RealtimeRoutes:
     """…/register-realtime, …/_subscribe, /realtime, and PubNub's /v2 and /time."""
 
     def __init__(
-        self, gate: Gate, live: Live, streams: Streams, mqtt_address: Callable[[], MqttAddress]
+        self,
+        gate: Gate,
+        live: Live,
+        streams: Streams,
+        mqtt_address: Callable[[], MqttAddress],
+        settings: Callable[[], LiveSettings],
     ) -> None:
         self._gate = gate
         self._live = live
         self._streams = streams
         self._mqtt_address = mqtt_address
+        self._settings = settings
         # Of polling clients, between their questions; by app, device and session.
         self._polled: dict[tuple[str, str, str], Stream] = {}
+        self._sweep_at = _SWEEP_FROM
 
     def table(self) -> Iterator[Route]:
         user, collection = "/user/{appKey}/{id}", "/appdata/{appKey}/{collection}"
@@ -186,7 +193,7 @@ class RealtimeRoutes:
             timetoken = self._streams.now()
             stream.forget(timetoken)
             return ApiResponse(200, _messages(visit.app_id, timetoken, ()))
-        frames = await stream.after(timetoken, POLL_S)
+        frames = await stream.after(timetoken, self._settings().poll_s)
         last = frames[-1].timetoken if frames else timetoken
         return ApiResponse(200, _messages(visit.app_id, last, frames))
 
@@ -200,7 +207,7 @@ class RealtimeRoutes:
         try:
             yield b": here you are\n\n"
             while not stream.is_closed:
-                frames = await stream.next(KEEP_ALIVE_S)
+                frames = await stream.next(self._settings().keep_alive_s)
                 if frames:
                     yield b"".join(
                         b"id: %d\ndata: %b\n\n" % (frame.timetoken, frame.json())
@@ -219,8 +226,10 @@ class RealtimeRoutes:
         check_device_id(key[1])
         stream = self._streams.open_stream()
         await self._live.attach(credentials, key[1], stream)
-        self._polled = {k: each for k, each in self._polled.items() if not each.is_closed}
         self._polled[key] = stream
+        if len(self._polled) >= self._sweep_at:  # each client that comes pays for one that went
+            self._polled = {k: each for k, each in self._polled.items() if not each.is_closed}
+            self._sweep_at = max(_SWEEP_FROM, 2 * len(self._polled))
         return stream
 
 

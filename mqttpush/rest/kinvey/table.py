@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 
+from mqttpush.config import LiveSettings
 from mqttpush.operations import Operations
 from mqttpush.operations.running import Running
 from mqttpush.rest.kinvey.appdata import AppdataRoutes
@@ -26,12 +27,13 @@ def kinvey_routes(
     running: Running,
     streams: Streams,
     mqtt_address: Callable[[], MqttAddress],
+    live_settings: Callable[[], LiveSettings],
 ) -> Iterator[Route]:
     """Every route of this dialect, each with its section in documents."""
     gate, pipeline = Gate(operations.environments), Pipeline(running.business_logic)
     users = UserRoutes(gate, pipeline, operations.accounts)
     entities = AppdataRoutes(gate, pipeline, operations.entities, users)
-    realtime = RealtimeRoutes(gate, operations.live, streams, mqtt_address)
+    realtime = RealtimeRoutes(gate, operations.live, streams, mqtt_address, live_settings)
     sections = {
         "Kinvey: handshake": HandshakeRoutes(gate, operations.environments).table(),
         "Kinvey: users": chain(users.table(), RpcRoutes(users).table()),
