@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 # A store that does not answer is asked again after this.
 STORE_RETRY_S = 1.0
+# However long an app waits: clocks are set, and what is due late fills the memory meanwhile.
+LONGEST_SLEEP_S = 60.0
 # Whoever registers browsers can name as many as are allowed.
 MOST_SERVICES = 1000
 
@@ -168,6 +170,7 @@ class Lane:
     # --- looking into the store -----------------------------------------------------------
 
     def _look_at(self, app: _App, due_s: float) -> None:
+        due_s = min(due_s, self._clock.time() + LONGEST_SLEEP_S)
         if due_s < app.due_s:
             app.due_s = due_s
             heapq.heappush(self._due, (due_s, next(self._serials), app))

@@ -18,9 +18,11 @@ from mqttpush.models import (
     Audience,
     MessageRecord,
     ObjectEventType,
+    Outcome,
     PhonePayload,
     Principal,
 )
+from mqttpush.networks import Ending
 from mqttpush.operations.context import Context
 from mqttpush.pushes import PushJob
 from mqttpush.store import Transaction
@@ -29,6 +31,8 @@ from mqttpush.store import Transaction
 SHORTEST_TRY_S: Final = 30
 RETRY_AFTER_S: Final = 30.0
 PAGE: Final = 1000
+# 100,000 subscribers of a message: about a second.
+PAGES_AT_END: Final = 100
 
 
 def send(
@@ -130,6 +134,25 @@ def enqueue_event(context: Context, tx: Transaction, event: ObjectEvent) -> None
             while not tx.pushes.expand(replace(job, key=key), PAGE, now_ms).is_done:
                 pass
         tx.emit(PhonesQueued(app_id, network, now_ms))
+
+
+def before_source_ends(context: Context, tx: Transaction, app_id: str, source_key: int) -> None:
+    """Look up who is to get what waits for a topic's subscribers, as long as it has any.
+
+    Of more than `PAGES_AT_END` pages the rest ends as withdrawn, counted: the unit must end, too.
+    """
+    now_ms, pages = context.now_ms(), 0
+    for job in tx.pushes.waiting_of_source(app_id, source_key):
+        is_done = False
+        while not is_done and pages < PAGES_AT_END:
+            is_done = tx.pushes.expand(job, PAGE, now_ms).is_done
+            pages += 1
+        if not is_done:
+            left_count = tx.pushes.end(job)
+            ended = Outcome(job.network, Ending.WITHDRAWN.value, left_count)
+            if job.message_id and left_count:
+                tx.messages.add_outcomes(job.message_id, [ended])
+        tx.emit(PhonesQueued(app_id, job.network, now_ms))
 
 
 def _is_full(context: Context, tx: Transaction, app_id: str, network: str) -> bool:

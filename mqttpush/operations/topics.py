@@ -8,6 +8,7 @@ from mqttpush.access import Verb, allows, refusal, require
 from mqttpush.errors import NotFound
 from mqttpush.events import SourceRemoved
 from mqttpush.models import Credentials, Principal, Scope, Source, SourceKind
+from mqttpush.operations import phones
 from mqttpush.operations.context import Context, ScopeReference, resolve_scope
 from mqttpush.store import Transaction
 
@@ -50,13 +51,17 @@ class Topics:
         await self._context.store.read(unit)
 
     async def delete(self, credentials: Credentials, scope: ScopeReference, topic_id: str) -> None:
-        """Delete a topic with its subscriptions; raises NotFound, NotAuthorized."""
+        """Delete a topic with its subscriptions; raises NotFound, NotAuthorized.
+
+        Phones get the messages that were accepted before.
+        """
 
         def unit(tx: Transaction) -> None:
             principal = self._context.authenticate(tx, credentials)
             place = resolve_scope(tx, principal, scope)
             topic = existing_topic(tx, principal, place, topic_id)
             require(tx, principal, Verb.CHANGE_TOPIC, place, topic)
+            phones.before_source_ends(self._context, tx, place.app_id, topic.key)
             tx.acl.delete_resource(place.app_id, topic.path)
             tx.sources.delete(topic.key)
             tx.emit(SourceRemoved(topic.key))

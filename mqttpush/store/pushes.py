@@ -29,6 +29,12 @@ class PushTable(Protocol):
     def waiting_jobs(self, network: str, app_id: str, now_ms: int, limit: int) -> list[PushJob]:
         """Jobs to be expanded, the longest ready first."""
 
+    def waiting_of_source(self, app_id: str, source_key: int) -> list[PushJob]:
+        """Jobs for its subscribers that are not expanded to their end, the oldest first."""
+
+    def end(self, job: PushJob) -> int:
+        """Expand no further; returns how many subscribers are left out."""
+
     def expand(self, job: PushJob, limit: int, now_ms: int) -> Expanded:
         """Make the next `limit` owners (or installations) of the audience into deliveries."""
 

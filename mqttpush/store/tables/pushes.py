@@ -113,6 +113,24 @@ class SqlitePushes(Table):
         )
         return [_job(row) for row in rows]
 
+    def waiting_of_source(self, app_id: str, source_key: int) -> list[PushJob]:
+        rows = self._execute(
+            f"SELECT {_JOB_COLUMNS} FROM push_queues q JOIN push_jobs USING (network, app_id)"
+            " WHERE q.app_id = ? AND q.waiting > 0 AND is_expanded = 0"
+            " AND json_extract(audience, '$.sources[0]') = ? ORDER BY job_key",
+            (app_id, source_key),
+        )
+        return [_job(row) for row in rows]
+
+    def end(self, job: PushJob) -> int:
+        assert job.audience.source is not None
+        row = self._execute(
+            "UPDATE push_jobs SET is_expanded = 1 WHERE job_key = ?1 RETURNING (SELECT count(*)"
+            " FROM subscriptions WHERE source_key = ?2 AND is_heard AND subject > cursor)",
+            (job.key, job.audience.source.key),
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     # --- from jobs to deliveries ----------------------------------------------------------
 
     def expand(self, job: PushJob, limit: int, now_ms: int) -> Expanded:
@@ -249,7 +267,7 @@ class SqlitePushes(Table):
                 row[2],
                 bool(row[6]),
                 bool(row[7]),
-            )
+            )  # fmt: skip
             for row in rows
         ]
 
