@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from mqttpush.errors import InvalidRequest, MqttPushError
-from mqttpush.operations.broadcasts import Broadcasts, message_of, recipients_of
+from mqttpush.operations.broadcasts import MISSING, Broadcasts, message_of, recipients_of
 from mqttpush.operations.devices import DeviceDraft, Devices
 from mqttpush.rest.kinvey import answers
 from mqttpush.rest.kinvey.devices import device_draft
@@ -23,8 +23,6 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
 _log = logging.getLogger(__name__)
-
-_MISSING: Final = "MissingRequestParameter"
 
 
 class PushRoutes:
@@ -72,7 +70,7 @@ class PushRoutes:
         if recipients is None:
             recipients = body.get("destination")  # what Flex SDK 3.0 called them
         if recipients is None:
-            raise InvalidRequest("is required", field="recipients", code=_MISSING)
+            raise InvalidRequest("is required", field="recipients", code=MISSING)
         message = message_of(body.get("messageContent"))
         sent = await self._broadcasts.send_message(
             visit.credentials, recipients_of(recipients), message

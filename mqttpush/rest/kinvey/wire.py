@@ -1,4 +1,4 @@
-"""What all resources of this dialect share: credentials, versions, bodies, times (spec 1, 2).
+"""What all resources of this dialect share: credentials, versions, bodies (spec kinvey 1, 2).
 
 Knows no resource. The one idea: a request becomes a `Visit` before anything else of it is looked
 at, so every route refuses in the same order: version, credentials, their kind, body.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -167,12 +166,6 @@ def refuse_other_origins(request: ApiRequest, settings: KinveySettings) -> None:
     origin = request.headers.get("origin")
     if origin is not None and not settings.is_cors_allowed and origin != request.base_url:
         raise InvalidRequest("the app is for pages of its own origin", code="CORSDisabled")
-
-
-def kinvey_time(time_ms: int) -> str:
-    """ISO 8601 in UTC with milliseconds and `Z` (spec kinvey 7.1)."""
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 def out_of_range(problem: str, field: str = "") -> InvalidRequest:
