@@ -14,7 +14,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from mqttpush import payloads
@@ -23,7 +23,7 @@ from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.data_folder import data_folder, encryption_key, only_server, ready_file, server_key
 from mqttpush.delivery.senders import Senders
 from mqttpush.demo import make_demo
-from mqttpush.errors import ConfigError, MqttPushError
+from mqttpush.errors import ConfigError, MqttPushError, StoreError
 from mqttpush.live import LiveIndex
 from mqttpush.logs import is_secret_name, setup_logging
 from mqttpush.metrics import Metrics
@@ -316,12 +316,18 @@ class Server:
         """Stop accepting, end requests, tell MQTT clients: all within `shutdown.timeout_s`."""
         timeout_s = self._settings.shutdown.timeout_s
         self.live.close()
+        # Code has most of the time that requests have; then those who wait for it are answered.
+        code_s = 0.75 * max(1, int(timeout_s / 2))
+        ending = asyncio.get_running_loop().call_later(code_s, self.running.engine.end)
         if self._http is not None:
             await self._http.stop()
         await self.listeners.drain(timeout_s / 2)
         await self.listeners.stop()
         await self._request_topics.stop()
+        ending.cancel()
         await self.running.engine.close()
+        with suppress(StoreError):
+            await self.running.log.flush()
 
     async def _check_ready(self) -> None:
         """Raises when a part does not answer."""

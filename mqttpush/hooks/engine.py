@@ -57,6 +57,8 @@ class Engine:
         self._now_ms = now_ms
         self._on_log = on_log
         self._share_by_app: dict[str, _Share] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._is_ending = False
         self._nested_by_source: dict[tuple[str, str], tuple[float, int]] = {}
 
     async def check(self, code: Code) -> None:
@@ -76,8 +78,12 @@ class Engine:
         """
         started = time.monotonic()
         outcome = "stopped"
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             self._guard_loops(call)
+            self._refuse_while_ending()
             # A run inside a run has its turn already; were it to wait for one, both might for ever.
             with nullcontext() if call.depth else await self._turn(call.app_id):
                 result = await self._runner(code).run(code, call, host)
@@ -90,12 +96,25 @@ class Engine:
         except LimitReached:
             outcome = "refused"
             raise
+        except asyncio.CancelledError:
+            if not self._is_ending or task.uncancel():
+                raise
+            failed = HookFailed(FailureKind.INTERNAL, "the server is stopping")
+            self._log(code, call, [("error", str(failed))])
+            raise failed from None
         finally:
+            self._tasks.discard(task)
             self._metrics.hook_runs.add(code.language.value, outcome)
             self._metrics.hook_latency.observe(time.monotonic() - started)
         if result.log:
             self._log(code, call, result.log)
         return result
+
+    def end(self) -> None:
+        """The server stops: what runs now fails, so that who waits for it gets an answer."""
+        self._is_ending = True
+        for task in self._tasks:
+            task.cancel()
 
     async def close(self) -> None:
         for runner in self._runners.values():
@@ -114,6 +133,10 @@ class Engine:
         """Put a line of the server's own into the app's log."""
         line = LogLine(app_id, request_id, self._now_ms(), place, "", "error", message)
         self._on_log([line])
+
+    def _refuse_while_ending(self) -> None:
+        if self._is_ending:
+            raise HookFailed(FailureKind.INTERNAL, "the server is stopping")
 
     def _guard_loops(self, call: Call) -> None:
         """Raises HookFailed for a run that runs have caused too often (spec kinvey 8.8)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 from mqttpush.hooks.surface import Modules, Request, Response
@@ -131,3 +133,29 @@ def note_post_save(request: Request, response: Response, modules: Modules) -> No
 def slowly_copy(params: dict[str, Any], modules: Modules) -> None:
     threading.Event().wait(0.1)
     modules.api.put_object("copies", params["objectID"], {"of": params["objectID"]})
+
+
+def began(name: str) -> None:
+    Path(f"began-{name}").touch()
+
+
+def hang(request: Request, response: Response, modules: Modules) -> None:
+    modules.logger.info("hangs now")
+    began("hang")
+    threading.Event().wait(50)
+
+
+async def hang_async(request: Request, response: Response, modules: Modules) -> None:
+    modules.logger.info("hangs now")
+    began("async")
+    await asyncio.Event().wait()
+
+
+def hang_on_object(params: dict[str, Any], modules: Modules) -> None:
+    began("job")
+    threading.Event().wait(50)
+
+
+def send_mail(request: Request, response: Response, modules: Modules) -> None:
+    began("mail")
+    modules.email.send("a@example.com", "b@example.com", "Hi", "Hello")
