@@ -259,16 +259,9 @@ class SqlitePushes(Table):
         jobs = self._jobs({row[0] for row in rows})
         return [
             Delivery(
-                jobs[row[0]],
-                row[1],
-                row[3] or "",
-                row[4] or "",
-                bool(row[5]),
-                row[2],
-                bool(row[6]),
-                bool(row[7]),
-            )  # fmt: skip
-            for row in rows
+                jobs[key], device, token or "", variant or "", bool(is_dev), count, *map(bool, is_)
+            )
+            for key, device, count, token, variant, is_dev, *is_ in rows
         ]
 
     def _jobs(self, keys: set[int]) -> dict[int, PushJob]:
