@@ -52,7 +52,10 @@ class HookSettings(Section):
         65_536, ge=0, description="what one run may log; the rest is dropped, bytes"
     )
     script_workers: int = Field(
-        4, ge=1, le=64, description="processes that run scripts; no app has all of them at once"
+        2,
+        ge=1,
+        le=64,
+        description="processes that run scripts, at most one a processor; no app has all",
     )
     script_memory_bytes: int = Field(
         67_108_864,
