@@ -70,6 +70,13 @@ class HttpSettings(Section):
         description="longest silence in the middle of an object body, seconds",
         examples=[60.0],
     )
+    write_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="a client that takes nothing of its answer for so long is cut off, seconds",
+        examples=[60.0],
+    )
 
 
 class MqttSettings(Section):

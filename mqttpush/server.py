@@ -64,6 +64,7 @@ EXPIRY_CHECK_S: Final = 1.0
 FIXED_SETTINGS: Final = (
     "http.host",
     "http.port",
+    "http.write_timeout_s",
     "mqtt.engine",
     "mqtt.host",
     "mqtt.tcp_port",
@@ -291,7 +292,7 @@ class Server:
                 sock.close()
             raise
         if sockets:
-            self._http = HttpListener(self.application, self._settings, sockets)
+            self._http = HttpListener(self.application, self._settings, sockets, self._metrics)
             await self._http.start()
 
     def reload(self, settings: Settings) -> None:

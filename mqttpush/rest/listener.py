@@ -10,13 +10,15 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from functools import partial
+from typing import Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mqttpush.config import Settings
 from mqttpush.errors import ConfigError
+from mqttpush.metrics import Metrics
 from mqttpush.rest.app import Application
 
 DATE_EVERY_S: Final = 1.0
@@ -29,13 +31,49 @@ _TOO_LARGE_A_HEAD: Final = (
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """A connection whose request heads have an end: the parser keeps them, and copies as they grow.
+    """A connection whose request heads have an end, and whose client takes its answers.
 
-    What comes with the piece in which a head begins is not counted; that is one read at most.
+    The parser keeps a head, and copies it as it grows. What comes with the piece in which a head
+    begins is not counted; that is one read at most. A client that takes no byte of what waits for
+    it is aborted after `write_timeout_s`: closing would wait for it for ever.
     """
 
-    _is_in_head = False
-    _head_bytes = 0
+    def __init__(self, *given: Any, write_timeout_s: float, metrics: Metrics, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._write_timeout_s = write_timeout_s
+        self._metrics = metrics
+        self._stall: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._unwatch()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self, waiting_bytes: int) -> None:
+        self._unwatch()
+        self._stall = self.loop.call_later(self._write_timeout_s, self._look, waiting_bytes)
+
+    def _unwatch(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _look(self, waiting_bytes: int) -> None:
+        now_bytes = self.transport.get_write_buffer_size()
+        if now_bytes < waiting_bytes:
+            self._watch(now_bytes)
+            return
+        self._metrics.limits_reached.add("http.write_timeout_s")
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._is_in_head:
@@ -88,14 +126,25 @@ class HttpListener:
     """The REST API's listener: uvicorn inside our loop, on sockets of ours."""
 
     def __init__(
-        self, application: Application, settings: Settings, sockets: list[socket.socket]
+        self,
+        application: Application,
+        settings: Settings,
+        sockets: list[socket.socket],
+        metrics: Metrics,
     ) -> None:
         self.address: tuple[str, int] = sockets[0].getsockname()[:2]
         self._sockets = sockets
         self._server = _Uvicorn(
             uvicorn.Config(
                 application,
-                http=_BoundedProtocol,
+                http=cast(
+                    "type[asyncio.Protocol]",
+                    partial(
+                        _BoundedProtocol,
+                        write_timeout_s=settings.http.write_timeout_s,
+                        metrics=metrics,
+                    ),
+                ),
                 ws="none",
                 lifespan="off",
                 loop="none",
