@@ -92,6 +92,7 @@ CREATE TABLE push_jobs (
     is_expanded     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX push_jobs_waiting ON push_jobs (network, app_id, ready_ms) WHERE is_expanded = 0;
+-- Used only by what says `message_id != ''` beside `message_id = ?`.
 CREATE INDEX push_jobs_by_message ON push_jobs (message_id) WHERE message_id != '';
 CREATE INDEX push_jobs_by_time ON push_jobs (created_ms);
 CREATE INDEX push_jobs_of_events ON push_jobs (created_ms) WHERE message_id = '';

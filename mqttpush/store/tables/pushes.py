@@ -115,7 +115,7 @@ class SqlitePushes(Table):
 
     def waiting_of_source(self, app_id: str, source_key: int) -> list[PushJob]:
         rows = self._execute(
-            f"SELECT {_JOB_COLUMNS} FROM push_queues q JOIN push_jobs USING (network, app_id)"
+            f"SELECT {_JOB_COLUMNS} FROM push_queues q CROSS JOIN push_jobs USING (network, app_id)"
             " WHERE q.app_id = ? AND q.waiting > 0 AND is_expanded = 0"
             " AND json_extract(audience, '$.sources[0]') = ? ORDER BY job_key",
             (app_id, source_key),
@@ -172,7 +172,8 @@ class SqlitePushes(Table):
         if cursor is None and job.is_once:
             self._execute(
                 "DELETE FROM push_reached WHERE message_id = ?1 AND NOT EXISTS"
-                " (SELECT 1 FROM push_jobs WHERE message_id = ?1 AND is_expanded = 0)",
+                " (SELECT 1 FROM push_jobs"
+                " WHERE message_id = ?1 AND message_id != '' AND is_expanded = 0)",
                 (job.message_id,),
             )
         return Expanded(made_count, reached_count, is_done=cursor is None)
@@ -351,7 +352,7 @@ class SqlitePushes(Table):
         rows = self._execute(
             "SELECT j.network, count(d.job_key), min(j.is_expanded) FROM push_jobs j"
             " LEFT JOIN push_deliveries d ON d.job_key = j.job_key AND d.ending IS NULL"
-            " WHERE j.message_id = ? GROUP BY j.network",
+            " WHERE j.message_id = ? AND j.message_id != '' GROUP BY j.network",
             (message_id,),
         )
         return {network: (count, bool(is_known)) for network, count, is_known in rows}
@@ -360,7 +361,8 @@ class SqlitePushes(Table):
         network, _, installation_id = after.partition("/")
         rows = self._execute(
             f"{_TRACE} push_jobs j JOIN push_deliveries d ON d.job_key = j.job_key"
-            " WHERE j.message_id = ? AND (j.network, d.installation_id) > (?, ?)"
+            " WHERE j.message_id = ? AND j.message_id != ''"
+            " AND (j.network, d.installation_id) > (?, ?)"
             " ORDER BY j.network, d.installation_id LIMIT ?",
             (message_id, network, installation_id, limit),
         )
