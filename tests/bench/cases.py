@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import measure
+from .hooks import PLAIN, HookPush, added_ms
 from .phones import DEVICES, MANY_DEVICES, PhonePush, fan_out_beside, send_rate
 from .rest import CONNECTIONS
 from .servers import (
@@ -276,6 +277,12 @@ def _phones(server: Server, scale: Scale) -> Measured:
     }
 
 
+def _hooks(server: Server, scale: Scale) -> Measured:
+    assert isinstance(server, HookPush)
+    found = added_ms(server, rounds=scale.of(15, 5), count=scale.of(300, 100))
+    return {name: Samples(values) for name, values in found.items()}
+
+
 _PER_PUSH = "server CPU per delivered push"
 _PER_CONNECTION = "growth of the server's PSS per connection"
 _RATE = Metric("rate", "pushes/s", "pushes received a second", is_more_better=True)
@@ -420,5 +427,17 @@ CASES = (
         ),
         _phones,
         (PhonePush,),
+    ),
+    Case(
+        "hooks",
+        "saves of entities one after the other, with code before them and without, in turns",
+        (
+            Metric("python", "ms", "a plain Python function adds to a save", bar=0.2),
+            Metric("async", "ms", "an async Python function adds to a save", bar=0.2),
+            Metric("script", "ms", "a warm JavaScript function adds to a save", bar=2.0),
+            Metric(PLAIN, "ms", "request sent to answer received without code"),
+        ),
+        _hooks,
+        (HookPush,),
     ),
 )
