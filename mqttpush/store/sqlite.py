@@ -55,7 +55,9 @@ BUSY_TIMEOUT_S: Final = 5.0
 # 16 MiB of log between checkpoints: a page written often is copied back once, not each time.
 CHECKPOINT_PAGES: Final = 4096
 CACHE_KIB: Final = 16_384
-# Readers are answered so often: what waits behind a slow read must not wait for a whole batch.
+# No unit begins later in a batch: one of slow units must not last until the store counts as away,
+# and what waits behind a slow read must not wait for all that came with it.
+WRITER_BATCH_S: Final = 0.25
 READER_BATCH_S: Final = 0.05
 # About 1 ms of work between two looks at the clock.
 PROGRESS_EVERY_INSTRUCTIONS: Final = 50_000
@@ -143,7 +145,7 @@ class _Waiting(NamedTuple):
 class _Lane:
     """Units waiting for one connection, and the task that runs them in batches.
 
-    batch_s, wait_s: of a reader; no unit begins later in a batch, none waits longer to begin.
+    wait_s: no unit of a reader waits longer to begin.
     """
 
     def __init__(
@@ -153,20 +155,20 @@ class _Lane:
         begin: str,
         settings: StoreSettings,
         on_batch: Callable[[_Batch], None],
-        batch_s: float = inf,
+        is_reader: bool = False,
         wait_s: float = inf,
     ) -> None:
         self._connection = connection
-        is_writer = batch_s == inf
-        tests_limit_s = WRITER_TESTS_LIMIT_S if is_writer else settings.query_timeout_s
+        self._is_reader = is_reader
+        tests_limit_s = settings.query_timeout_s if is_reader else WRITER_TESTS_LIMIT_S
         self._transaction = SqliteTransaction(connection.raw, tests_limit_s)
         self._begin = begin
         self._settings = settings
         self._on_batch = on_batch
-        self._batch_s = batch_s
+        self._batch_s = READER_BATCH_S if is_reader else WRITER_BATCH_S
         self._wait_s = wait_s
         self._timeout_s = settings.commit_timeout_s
-        if not is_writer:
+        if is_reader:
             self._timeout_s += settings.query_timeout_s
         self._pending: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
@@ -199,7 +201,7 @@ class _Lane:
             while self._pending:
                 count = min(len(self._pending), self._settings.max_batch_writes)
                 batch = [self._pending.popleft() for _ in range(count)]
-                if self._batch_s < inf:
+                if self._is_reader:
                     batch = self._still_wanted(batch)
                 if batch:
                     await self._run_batch(batch)
@@ -348,7 +350,7 @@ class SqliteStore:
                 begin="BEGIN",
                 settings=settings,
                 on_batch=lambda _: None,
-                batch_s=READER_BATCH_S,
+                is_reader=True,
                 wait_s=wait_s,
             )
             for reader, wait_s in zip(readers, waits_s, strict=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -71,3 +72,21 @@ async def test_slow_searches_hold_up_neither_reads_nor_the_store(file_dsn: str) 
         assert 1 <= len(found) <= 10
         assert len(found) + len(late) == 40, "none is told that the store is away"
         assert await store.store.search(seen)
+
+
+@in_loop
+async def test_slow_writes_that_came_together_are_no_reason_to_call_the_store_away(
+    file_dsn: str,
+) -> None:
+    order: list[int] = []
+
+    def slow(number: int) -> Callable[[Transaction], None]:
+        def unit(_: Transaction) -> None:
+            threading.Event().wait(0.05)  # as a document with very many rules
+            order.append(number)
+
+        return unit
+
+    async with opened(file_dsn, commit_timeout_s=0.5) as store:
+        await asyncio.gather(*(store.store.write(slow(number)) for number in range(30)))
+    assert order == list(range(30))

@@ -19,6 +19,7 @@ from mqttpush.models import Json
 from mqttpush.operations.installations import EndpointView
 from mqttpush.operations.live import Live, check_device_id
 from mqttpush.rest.kinvey import answers
+from mqttpush.rest.kinvey.pipeline import USER_COLLECTION
 from mqttpush.rest.kinvey.wire import USER_ONLY, USER_OR_MASTER, Gate, text_of
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
@@ -155,6 +156,9 @@ class RealtimeRoutes:
     async def follow(self, request: ApiRequest) -> ApiResponse:
         visit = await self._gate.enter(request, USER_OR_MASTER)
         device_id, collection = _device_id(visit.object()), request.parameters["collection"]
+        if collection == USER_COLLECTION:
+            problem = "users are not followed"
+            raise InvalidRequest(problem, code="IndirectCollectionAccessDisallowed")
         await self._live.follow(visit.credentials, collection, device_id)
         return ApiResponse(200, {})
 
