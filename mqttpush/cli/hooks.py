@@ -256,7 +256,10 @@ def _chosen(
 
     kind = HookKind.ENDPOINT if function == "onRequest" else HookKind.HOOK
     if file is not None:
-        code = {"source": file.read_text(encoding="utf-8")}
+        try:
+            code = {"source": file.read_text(encoding="utf-8-sig")}
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidRequest("cannot be read as UTF-8", field=str(file)) from exc
         return Hook(app_id, kind, name, function, "internal", code)
     if entry_point:
         return Hook(app_id, kind, name, function, "python", {"entryPoint": entry_point})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def _change(text: str, known: dict[str, Any]) -> tuple[str, object]:
 
 def _read(file: Path) -> bytes:
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise InvalidRequest("is not a file", field=str(file))
         if file.stat().st_size > FILE_LIMIT_BYTES:
             raise InvalidRequest(f"has more than {FILE_LIMIT_BYTES} bytes", field=str(file))
         return file.read_bytes()
@@ -124,7 +127,7 @@ def _read(file: Path) -> bytes:
 
 def _json(data: bytes, name: str) -> object:
     try:
-        return orjson.loads(data)
+        return orjson.loads(data.removeprefix(BOM_UTF8))
     except orjson.JSONDecodeError as exc:
         raise InvalidRequest(f"is not JSON: {exc}", field=name) from exc
 
@@ -132,7 +135,10 @@ def _json(data: bytes, name: str) -> object:
 def _beside(file: Path, name: str) -> bytes:
     """A file that the environment file names: in its folder or below, also behind links."""
     folder = file.resolve().parent
-    target = (folder / name).resolve()
+    try:
+        target = (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError) as exc:  # a loop of links, a NUL
+        raise InvalidRequest("is no name of a file", field="codeFile") from exc
     if not target.is_relative_to(folder):
         raise InvalidRequest("is outside of the folder of the environment file", field=name)
     return _read(target)

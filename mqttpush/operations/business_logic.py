@@ -44,6 +44,7 @@ LOGIN_FAILURE: Final = "onLoginFailure"
 ON_REQUEST: Final = "onRequest"
 # The names of files and of `hooks`, in the order the reference has them.
 _USUAL: Final = [name for row in (PRE, POST) for names in row.values() for name in names]
+LOGIN_FUNCTIONS: Final = frozenset({*PRE["Login"], *POST["Login"], LOGIN_FAILURE})
 FUNCTIONS: Final = tuple(dict.fromkeys([*_USUAL, LOGIN_FAILURE]))
 USER_COLLECTION: Final = "user"
 _APPS_LIMIT: Final = 1000

@@ -19,9 +19,15 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.hooks import Language
 from mqttpush.kinvey import Permission
 from mqttpush.models import Json
-from mqttpush.operations.business_logic import FUNCTIONS, ON_REQUEST, USER_COLLECTION
+from mqttpush.operations.business_logic import (
+    FUNCTIONS,
+    LOGIN_FUNCTIONS,
+    ON_REQUEST,
+    USER_COLLECTION,
+)
 from mqttpush.operations.entities import check_name
 from mqttpush.operations.hook_documents import INTERVALS_MS, PYTHON_NAME
+from mqttpush.operations.server_code import SOURCE_LIMIT_CHARACTERS
 from mqttpush.server_code import Hook, HookKind
 
 # Reads a file the environment file names, relative to it; raises InvalidRequest.
@@ -29,6 +35,7 @@ Load = Callable[[str], bytes]
 
 SCHEMA_VERSION: Final = "1."
 CONFIG_TYPE: Final = "environment"
+NAME_LIMIT_CHARACTERS: Final = 128
 _KNOWN: Final = frozenset(
     {
         "schemaVersion",
@@ -86,6 +93,9 @@ def read_environment(document: object, app_id: str, load: Load) -> Plan:
     _read_settings(plan, fields)
     _read_collections(plan, fields)
     for name, entry in _section(fields, "commonCode"):
+        if len(name) > NAME_LIMIT_CHARACTERS:
+            problem = f"a name has at most {NAME_LIMIT_CHARACTERS} characters"
+            raise InvalidRequest(problem, field="commonCode")
         code = {"source": _source(entry, f"commonCode.{name}", load)}
         plan.hooks.append(Hook(app_id, HookKind.COMMON, name, "", Language.JAVASCRIPT.value, code))
     for collection, functions in _section(fields, "collectionHooks"):
@@ -121,7 +131,7 @@ def _read_collections(plan: Plan, fields: Json) -> None:
         if isinstance(permissions, dict):
             plan.warnings.append(f"{place}: permissions by role are not done: taken as private")
             permissions = Permission.PRIVATE.value
-        if permissions not in set(Permission):
+        if not isinstance(permissions, str) or permissions not in set(Permission):
             known = ", ".join(each.value for each in Permission)
             raise InvalidRequest(f"must be one of {known}", field=f"{place}.permissions")
         if name == USER_COLLECTION:
@@ -134,6 +144,8 @@ def _read_hook(plan: Plan, collection: str, function: str, entry: object, load: 
     place = f"collectionHooks.{collection}.{function}"
     if function not in FUNCTIONS:
         raise InvalidRequest(f"is no hook: {', '.join(FUNCTIONS)}", field=place)
+    if function in LOGIN_FUNCTIONS and collection != USER_COLLECTION:
+        raise InvalidRequest(f"is a hook of the collection {USER_COLLECTION} only", field=place)
     language, code = _code(_object(entry, place), place, load)
     plan.hooks.append(Hook(plan.app_id, HookKind.HOOK, collection, function, language, code))
 
@@ -149,7 +161,7 @@ def _read_endpoint(plan: Plan, name: str, entry: object, load: Load) -> None:
         return
     fields = _object(schedule, f"{place}.schedule")
     interval = fields.get("interval")
-    if interval is not None and interval not in INTERVALS_MS:
+    if interval is not None and (not isinstance(interval, str) or interval not in INTERVALS_MS):
         known = ", ".join(INTERVALS_MS)
         raise InvalidRequest(f"must be one of {known}", field=f"{place}.schedule.interval")
     start_ms = _moment_ms(fields.get("start"), f"{place}.schedule.start")
@@ -184,13 +196,18 @@ def _source(entry: object, place: str, load: Load) -> str:
     described = _object(entry, place)
     code, file = described.get("code"), described.get("codeFile")
     if isinstance(code, str) and file is None:
-        return code
-    if not isinstance(file, str) or code is not None:
+        source = code
+    elif not isinstance(file, str) or code is not None:
         raise InvalidRequest("needs either code or codeFile", field=place)
-    try:
-        return load(file).decode()
-    except UnicodeDecodeError as exc:
-        raise InvalidRequest("is not UTF-8", field=f"{place}.codeFile") from exc
+    else:
+        try:
+            source = load(file).decode("utf-8-sig")  # editors of Windows mark a file's beginning
+        except UnicodeDecodeError as exc:
+            raise InvalidRequest("is not UTF-8", field=f"{place}.codeFile") from exc
+    if len(source) > SOURCE_LIMIT_CHARACTERS:
+        problem = f"has {len(source)} characters, {SOURCE_LIMIT_CHARACTERS} are allowed"
+        raise InvalidRequest(problem, field=place)
+    return source
 
 
 def _read_push(plan: Plan, fields: Json, load: Load) -> None:
@@ -249,12 +266,13 @@ def _checked(check: Callable[[str], Any], value: object, place: str) -> Any:
 
 def _moment_ms(value: object, place: str) -> int:
     try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError as exc:
+        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC)  # year 0 and year 10000 do not exist
+    except (ValueError, OverflowError) as exc:
         raise InvalidRequest("must be a time such as 2026-07-22T16:35:00Z", field=place) from exc
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+    return int(moment.timestamp() * 1000)
 
 
 def _section(fields: Json, name: str) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,33 @@ def test_code_outside_of_the_folder_is_not_read(
     assert "outside" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["loop", "pipe", "a\0b", "", "x" * 5000, "folder"])
+def test_what_is_no_file_is_told_at_once(
+    name: str, environment: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    file = tmp_path / "environment.json"
+    file.write_text(json.dumps({"commonCode": {"x": {"codeFile": name}}}))
+    app_id = environment.app["appID"]
+    result = run_cli(
+        "kinvey", "apply", str(file), "--app-id", app_id,
+        environ=environment.server.environ, cwd=environment.server.folder,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith("mqttpush: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_files_may_begin_with_a_mark(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("function onPreSave(a, b, c) {}", encoding="utf-8-sig")
+    file = tmp_path / "environment.json"
+    hooks = {"collectionHooks": {"marked": {"onPreSave": {"codeFile": "a.js"}}}}
+    file.write_text(json.dumps(hooks), encoding="utf-8-sig")
+    assert environment.apply(file)["code"] == 1
+
+
 @pytest.mark.parametrize(
     ("document", "place"),
     [
@@ -169,6 +197,21 @@ def test_code_outside_of_the_folder_is_not_read(
             "customEndpoints.e.schedule.interval",
         ),
         ({"commonCode": {"c": {"code": "", "codeFile": "a"}}}, "commonCode.c"),
+        ({"collections": {"a": {"permissions": ["all"]}}}, "collections.a.permissions"),
+        ({"collectionHooks": {"a": {"onPreLogin": python("f")}}}, "collectionHooks.a.onPreLogin"),
+        ({"commonCode": {"c" * 129: {"code": ""}}}, "commonCode"),
+        ({"commonCode": {"c": {"code": "x" * 1_000_001}}}, "commonCode.c"),
+        *(
+            ({"customEndpoints": {"e": {"code": "", "schedule": schedule}}}, "schedule")
+            for schedule in (
+                {"start": "2026-01-01", "interval": ["daily"]},
+                {"start": 20260101},
+                {"start": "0000-01-01T00:00:00Z"},
+                {"start": "0001-01-01T00:00:00+14:00"},
+                {"start": "9999-12-31T23:59:59-14:00"},
+                {"start": "10000-01-01T00:00:00Z"},
+            )
+        ),
         ({"push": {"ios": {"keyFile": 7}}}, "push.ios.keyFile"),
         ({"push": [1]}, "push"),
     ],
