@@ -15,7 +15,7 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.store.patterns import WEIGHT_LIMIT, compile_pattern
 
 BAD_QUERY: Final = "InvalidQuerySyntax"
-TEST_LIMIT: Final = 400  # of one query: conditions, parts of lists, and lists to compare with
+TEST_LIMIT: Final = 400  # of one query: conditions, empty ones, lists to compare with
 VALUE_LIMIT: Final = 2000  # values of one `$in`
 DEPTH_LIMIT: Final = 20
 _GEO: Final = frozenset({"$near", "$nearSphere", "$maxDistance", "$within", "$geoWithin"})
@@ -230,6 +230,8 @@ class _Parser:
             raise _bad("a query must be an object")
         if depth > DEPTH_LIMIT:
             raise _bad(f"a query may be {DEPTH_LIMIT} deep")
+        if not query:
+            self._spend(1)
         parts: list[Node] = []
         for name, value in query.items():
             if name in ("$and", "$or", "$nor"):
@@ -243,7 +245,6 @@ class _Parser:
     def _several(self, name: str, value: object, depth: int) -> Node:
         if not isinstance(value, list) or not value:
             raise _bad(f"{name} takes a list of queries")
-        self._spend(len(value))
         parts = tuple(self.document(each, depth + 1) for each in value)
         if name == "$and":
             return And(parts)

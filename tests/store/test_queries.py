@@ -206,6 +206,11 @@ def test_a_query_that_cannot_be_used_is_refused(query: Any) -> None:
     assert refused.value.code == "InvalidQuerySyntax"
 
 
+def test_as_many_conditions_as_there_may_be_are_answered() -> None:
+    assert rows.find([{"a": 399}, {"a": 400}], {"$or": [{"a": n} for n in range(400)]}) == [0]
+    assert rows.find([{"a": 399}], {"$nor": [{"a": {"$ne": n}} for n in range(400)]}) == []
+
+
 def test_a_query_nested_without_end_is_refused() -> None:
     query: dict[str, Any] = {"a": 1}
     for _ in range(100):
