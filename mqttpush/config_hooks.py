@@ -20,6 +20,11 @@ class HookSettings(Section):
         description="Python modules whose functions may be hooks, with what lies below them",
         examples=[["shop.hooks"]],
     )
+    python_folders: list[str] = Field(
+        [],
+        description="folders that are searched for these modules, after what is installed",
+        examples=[["/srv/shop"]],
+    )
     endpoint_urls: list[str] = Field(
         [],
         description="starts of the URLs that hook documents of apps may name as endpoints",

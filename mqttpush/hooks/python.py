@@ -12,10 +12,11 @@ import asyncio
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import entry_points
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final
 
@@ -85,6 +86,8 @@ class PythonRunner:
             raise
         except Exception as exc:
             problem = f"{entry_point} cannot be imported: {type(exc).__name__}: {exc}"
+            if isinstance(exc, ModuleNotFoundError) and exc.name == entry_point.partition(":")[0]:
+                problem += " (hooks.python_folders says where to look)"
             raise HookFailed(FailureKind.SYNTAX, problem) from exc
         if not callable(function):
             raise HookFailed(FailureKind.SYNTAX, f"{entry_point} is not a function")
@@ -102,6 +105,10 @@ class PythonRunner:
                 f"{entry_point!r} is neither package.module:function nor an entry point of {GROUP}",
             )
         self._refuse_others(match["module"], entry_point)
+        for folder in self._settings.python_folders:
+            path = str(Path(folder).resolve())
+            if path not in sys.path:  # at the end: nothing of ours can be taken for it
+                sys.path.append(path)
         function = getattr(importlib.import_module(match["module"]), match["function"])
         # What a module has only imported is not its own to offer.
         self._refuse_others(getattr(function, "__module__", ""), entry_point)

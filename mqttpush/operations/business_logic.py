@@ -47,6 +47,7 @@ _USUAL: Final = [name for row in (PRE, POST) for names in row.values() for name 
 LOGIN_FUNCTIONS: Final = frozenset({*PRE["Login"], *POST["Login"], LOGIN_FAILURE})
 FUNCTIONS: Final = tuple(dict.fromkeys([*_USUAL, LOGIN_FAILURE]))
 USER_COLLECTION: Final = "user"
+PROPERTIES_LIMIT_BYTES: Final = 8192
 _APPS_LIMIT: Final = 1000
 
 _log = logging.getLogger(__name__)
@@ -241,7 +242,12 @@ class BusinessLogic:
             params = left.get("params")
             exchange.params = params if isinstance(params, dict) else {}
         exchange.temp = left.get("tempObjectStore") or {}
-        exchange.properties = left.get("customRequestProperties") or {}
+        properties = left.get("customRequestProperties") or {}
+        # They travel to services in a header.
+        if properties and len(orjson.dumps(properties)) > PROPERTIES_LIMIT_BYTES:
+            problem = f"custom request properties have at most {PROPERTIES_LIMIT_BYTES} bytes"
+            raise HookFailed(FailureKind.VIOLATION, problem)
+        exchange.properties = properties
         return result
 
     def _request(self, asker: Asker, exchange: Exchange) -> Json:

@@ -65,7 +65,7 @@ class EnvironmentFiles:
             if code.language is Language.FLEX and not code.service_url:
                 name = hook.code["service"]
                 warnings.append(
-                    f"{_name(hook)}: where is the service {name}? `mqttpush hooks service`"
+                    f"{_name(hook)}: where is the service {name}? `mqttpush hooks service set`"
                 )
                 continue
             if code.language is Language.FLEX:

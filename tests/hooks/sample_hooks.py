@@ -32,6 +32,10 @@ def refuse(request: Request, response: Response, modules: Modules) -> None:
     response.error("x")
 
 
+def keep_much(request: Request, response: Response, modules: Modules) -> None:
+    modules.request_context.custom_properties["much"] = "x" * 10_000
+
+
 def fail(request: Request, response: Response, modules: Modules) -> None:
     raise ValueError("broken")
 

@@ -18,6 +18,7 @@ HOOKS = {
     "broken-after": {"onPostSave": python("fail")},
     "carried": {"onPreSave": python("change_body"), "onPostSave": python("add_seen")},
     "slow": {"onPreSave": python("sleep_long")},
+    "much": {"onPreSave": python("keep_much")},
     "fetched": {"onPreFetch": python("keep_out")},
     "deleted": {"onPreDelete": python("refuse")},
     "ordered": {
@@ -90,6 +91,14 @@ def test_a_post_hook_that_fails_leaves_the_entity_stored(
 def test_what_a_pre_hook_keeps_comes_to_the_post_hook(environment: Environment, user: str) -> None:
     answer = save(environment, user, "carried", name="Joe")
     assert (answer.status_code, answer.json()["seen"]) == (201, "Joe")
+
+
+def test_custom_properties_stay_small_enough_for_a_header(
+    environment: Environment, user: str
+) -> None:
+    answer = save(environment, user, "much")
+    assert (answer.status_code, answer.json()["error"]) == (550, "BLViolationError")
+    assert not stored(environment, "much")
 
 
 def test_generic_hooks_are_outside_of_specific_ones(environment: Environment, user: str) -> None:

@@ -34,7 +34,7 @@ def environment(start_server: StartServer, tmp_path: Path) -> Iterator[Environme
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
-    server = start_server(tmp_path, HOOKS__PYTHON_MODULES='["game_hooks"]')
+    server = start_server(tmp_path, CONFIG="mqttpush.toml")
     with httpx.Client(trust_env=False, timeout=30.0) as http:
         environment = Environment(server, server.create_app("game"), http)
         environment.apply(tmp_path / "environment.json")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +170,25 @@ def test_a_warm_hook_costs_little(function: str, host: RecordingHost) -> None:
     median_s = asyncio.run(work())
     print(f"{function}: {median_s * 1e6:.0f} us")
     assert median_s < 0.002  # recorded figures are in docs/benchmarks.md; this only catches slips
+
+
+def test_a_module_is_found_in_the_folders_the_operator_named(
+    tmp_path: Path, host: RecordingHost
+) -> None:
+    (tmp_path / "found_in_a_folder.py").write_text("def f(a, b, c):\n    a.body['found'] = True\n")
+    code = code_of("f", "found_in_a_folder")
+
+    async def work(folders: list[str]) -> Result:
+        settings = HookSettings(python_modules=["found_in_a_folder"], python_folders=folders)
+        runner = PythonRunner(settings, threads=Threads(limit=1))
+        try:
+            return await runner.run(code, call_of(), host)
+        finally:
+            await runner.close()
+
+    with pytest.raises(HookFailed, match=r"hooks\.python_folders"):
+        asyncio.run(work([]))
+    try:
+        assert asyncio.run(work([str(tmp_path)])).request["body"] == {"found": True}
+    finally:
+        sys.path.remove(str(tmp_path))
