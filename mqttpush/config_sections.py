@@ -322,11 +322,11 @@ class MqttSettings(Section):
         examples=[268435456],
     )
     idle_read_interval_ms: int = Field(
-        50,
+        100,
         ge=0,
         le=1000,
         description="clients that only ping are looked at so often, not each at once; 0: at once",
-        examples=[50],
+        examples=[100],
     )
     idle_read_from_connections: int = Field(
         1000,
