@@ -20,6 +20,7 @@
   const toText = String;
   const isWhole = Number.isInteger;
   const larger = Math.max;
+  const isObject = (value) => typeof value === "object" && value !== null;
   const { join } = Array.prototype;
   const thenOf = Promise.prototype.then;
 
@@ -53,7 +54,7 @@
     if (value instanceof ErrorType && !("description" in value)) {
       return value.name + ": " + value.message;
     }
-    if (typeof value === "object" && value !== null) {
+    if (isObject(value)) {
       try {
         return stringify(value, plain) ?? "undefined";
       } catch (error) {
@@ -116,6 +117,20 @@
     else if (error) write("error", error);
   }
 
+  // What of a module call's arguments is not the callback, and the callback: the first function.
+  function split(values) {
+    const given = { __proto__: null, callback: undefined, length: values.length };
+    for (let i = 0; i < values.length; i++) {
+      if (typeof values[i] === "function") {
+        given.callback = values[i];
+        given.length = i;
+        break;
+      }
+      given[i] = values[i];
+    }
+    return given;
+  }
+
   function setTimer(callback, delay, values) {
     if (typeof callback !== "function") throw new TypeError("the callback is not a function");
     const id = ++lastId;
@@ -140,7 +155,7 @@
   function load(name) {
     const module = { exports: {} };
     const wrapped = "(function (module, exports, define, core) {" + libraries[name] + "\n})";
-    apply(evaluate(libraries.padding + wrapped), globals, [module, module.exports, undefined, core]);
+    apply(evaluate(wrapped), globals, [module, module.exports, undefined, core]);
     return module.exports;
   }
 
@@ -178,8 +193,8 @@
   }
 
   const core = {
-    __proto__: null, ask, later, load, lazily, finish, write, textOf, isWhole, parse, stringify, plain,
-    create, isArray, now, call: null,
+    __proto__: null, ask, split, later, load, lazily, finish, write, textOf, isWhole, isObject, parse,
+    stringify, plain, create, isArray, now, call: null,
   };
 
   function installGlobals() {

@@ -26,11 +26,11 @@ from _quickjs import Context, JSException, StackOverflow  # `quickjs` itself sta
 
 HERE = Path(__file__).parent
 LIBRARIES = {
-    **{name: HERE / f"{name}.js" for name in ("kinvey", "kii", "query")},
-    **{n: HERE / "vendor" / f"{n}.js" for n in ("mustache", "async", "moment", "underscore")},
+    **{name: HERE / f"{name}.js" for name in ("kinvey", "kii")},
+    **{file.stem: file for folder in ("modules", "vendor") for file in HERE.glob(f"{folder}/*.js")},
 }
-# Our own scripts stand below this line, so that a line number in an error is the script's own.
-PADDING_LINES = 100_000
+# A script begins below this line and our own sources end above it, so that an error tells them apart.
+PADDING_LINES = 1000
 FRAME = re.compile(r"<input>:(\d+)")
 LONE_SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 DEBUG_LIMIT = 2000
@@ -101,14 +101,14 @@ class Machine:
         self._context.set_memory_limit(settings["memory_limit_bytes"])
         self._context.set_max_stack_size(settings["stack_limit_bytes"])
         make_loader = self._context.eval(
-            "(function (padding, prelude) {"
-            " const libraries = { __proto__: null, padding };"
+            "(function (prelude) {"
+            " const libraries = { __proto__: null };"
             " return (name, source) => {"
             "  if (name) libraries[name] = source;"
-            "  else return (0, eval)(padding + prelude)(libraries);"
+            "  else return (0, eval)(prelude)(libraries);"
             " }; })"
         )
-        loader = make_loader("\n" * PADDING_LINES, sources["prelude"])
+        loader = make_loader(sources["prelude"])
         for name in LIBRARIES:
             loader(name, sources[name])
         self._enter = loader(None, None)
@@ -124,7 +124,7 @@ class Machine:
         """Run the script's top level."""
         if "\0" in source:
             raise Failed("BLSyntaxError", "SyntaxError: the script holds a NUL", is_fatal=False)
-        self._guarded(lambda: self._context.eval(source))
+        self._guarded(lambda: self._context.eval("\n" * PADDING_LINES + source))
 
     def parse(self, source: str) -> None:
         """Raises Failed (BLSyntaxError) without running anything."""
@@ -220,8 +220,8 @@ def _described(text: str) -> str:
     if len(frames) > 1 and frames[0].startswith("<input>:"):
         del frames[0]  # a place in what was parsed (JSON, a pattern), not in the script
     lines = (int(found[1]) for frame in frames if (found := FRAME.search(frame)))
-    line = next((line for line in lines if line < PADDING_LINES), 0)
-    return message[:DEBUG_LIMIT] + (f" (line {line})" if line else "")
+    line = next((line for line in lines if line > PADDING_LINES), 0)
+    return message[:DEBUG_LIMIT] + (f" (line {line - PADDING_LINES})" if line else "")
 
 
 def serve(channel: Channel, settings: dict[str, Any], sources: dict[str, str]) -> None:
