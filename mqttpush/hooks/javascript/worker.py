@@ -29,7 +29,7 @@ LIBRARIES = {
     **{name: HERE / f"{name}.js" for name in ("kinvey", "kii")},
     **{file.stem: file for folder in ("modules", "vendor") for file in HERE.glob(f"{folder}/*.js")},
 }
-# A script begins below this line and our own sources end above it, so that an error tells them apart.
+# Below this line a script begins, above it end our own sources: so an error tells them apart.
 PADDING_LINES = 1000
 FRAME = re.compile(r"<input>:(\d+)")
 LONE_SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
