@@ -12,10 +12,10 @@ import pytest
 from mqttpush.cli.main import COMMANDS
 from mqttpush.config import Settings, load_settings
 from mqttpush.metrics import Metrics
+from tests.support.documents import ROOT, blocks, read_document
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+README = read_document("README.md")
+OPERATIONS = read_document("docs/operations.md")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = [ROOT / "scripts" / "serve", ROOT / "scripts" / "test", ROOT / ".ci" / "run"]
 
@@ -23,10 +23,6 @@ SCRIPTS = [ROOT / "scripts" / "serve", ROOT / "scripts" / "test", ROOT / ".ci" /
 def tables(text: str) -> dict[str, str]:
     """First cell to second of every table row whose first cell is one code word."""
     return dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", text, re.MULTILINE))
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(("name", "meaning"), list(Metrics().catalogue()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -12,12 +11,11 @@ import pytest
 from mqttpush.config import Settings
 from mqttpush.rest.kii.errors import known_errors
 from tests.rest.world import read_operations
+from tests.support.documents import code_spans, read_document, run_examples
 from tests.support.server import Server
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "kii.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-CODE_SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.M | re.S))
+TEXT = read_document("docs/kii.md")
+CODE_SPANS = code_spans(TEXT)
 # Codes of the service that this server never answers, told as such.
 NEVER_ANSWERED = {"INSTALLATION_ALREADY_EXISTS", "MQTT_ENDPOINT_NOT_READY"}
 # Codes of a path or method, which no route answers.
@@ -30,26 +28,15 @@ CODE = re.compile(
 
 def test_the_examples_run_as_they_stand(server: Server, tmp_path: Path) -> None:
     app = server.create_app("read in the documents")
-    environment = {
-        **server.environ,
-        "URL": server.url,
-        "APP_ID": app["appID"],
-        "APP_KEY": app["appKey"],
-        "CLIENT_ID": app["clientID"],
-        "CLIENT_SECRET": app["clientSecret"],
-        "no_proxy": "*",
-    }
-    script = "\n".join(["set -euo pipefail", *EXAMPLES])
-    ran = subprocess.run(
-        ["bash", "-x", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    printed = run_examples(
+        TEXT,
+        server,
+        tmp_path,
+        APP_ID=app["appID"],
+        APP_KEY=app["appKey"],
+        CLIENT_ID=app["clientID"],
+        CLIENT_SECRET=app["clientSecret"],
     )
-    assert ran.returncode == 0, f"{ran.stdout[-500:]}\n{ran.stderr[-1500:]}"
     for shown in (
         '"mqttTopic" : ',
         '"filterID" : "urgent"',
@@ -57,7 +44,7 @@ def test_the_examples_run_as_they_stand(server: Server, tmp_path: Path) -> None:
         '"not_connected" : 1',
         '"notFoundUsers" : [',
     ):
-        assert shown in ran.stdout + "".join(p.read_text() for p in tmp_path.glob("*.json")), shown
+        assert shown in printed + "".join(p.read_text() for p in tmp_path.glob("*.json")), shown
 
 
 def test_the_table_of_error_codes_is_the_server_s() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,40 +12,29 @@ from mqttpush.config import Settings
 from mqttpush.kinvey import KinveySettings
 from mqttpush.rest.kinvey.errors import ERRORS
 from tests.rest.world import read_operations
+from tests.support.documents import code_spans, read_document, run_examples
 from tests.support.server import Server
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "kinvey.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-CODE_SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.M | re.S))
+TEXT = read_document("docs/kinvey.md")
+CODE_SPANS = code_spans(TEXT)
 
 
 def test_the_examples_run_as_they_stand(server: Server, tmp_path: Path) -> None:
     app = server.create_app("read in the documents")
-    environment = {
-        **server.environ,
-        "URL": server.url,
-        "APP_KEY": app["appID"],
-        "APP_SECRET": app["appKey"],
-        "MASTER_SECRET": app["clientSecret"],
-        "no_proxy": "*",
-    }
-    ran = subprocess.run(
-        ["bash", "-c", "\n".join(["set -euo pipefail", *EXAMPLES])],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    printed = run_examples(
+        TEXT,
+        server,
+        tmp_path,
+        APP_KEY=app["appID"],
+        APP_SECRET=app["appKey"],
+        MASTER_SECRET=app["clientSecret"],
     )
-    assert ran.returncode == 0, f"{ran.stdout[-500:]}\n{ran.stderr[-1500:]}"
     for shown in (
         '"token":"the-token-of-the-phone"',
         '"users":1,"devices":1,"queued":0}',
         '"points":12',
     ):
-        assert shown in ran.stdout, shown
+        assert shown in printed, shown
 
 
 def test_the_table_of_errors_is_the_server_s() -> None:

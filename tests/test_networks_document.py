@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,16 +17,14 @@ from mqttpush.config import Settings
 from mqttpush.models import Message, Owner, Principal, PrincipalKind
 from mqttpush.networks import Ending
 from mqttpush.payloads import render_direct_message
+from tests.support.documents import blocks, read_document
 from tests.support.foreign import program
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+TEXT = read_document("docs/networks.md")
 COMMANDS = [
     line
-    for kind, text in BLOCKS
-    if kind == "sh"
-    for line in text.splitlines()
+    for block in blocks(TEXT, "sh")
+    for line in block.splitlines()
     if line.startswith("mqttpush")
 ]
 BROWSER = """
@@ -112,7 +109,7 @@ def test_every_setting_it_names_exists() -> None:
 
 
 def test_the_message_it_shows_is_one_for_every_network_it_names() -> None:
-    shown = next(json.loads(text) for kind, text in BLOCKS if kind == "json")
+    shown = json.loads(blocks(TEXT, "json")[0])
     rendered = render(shown)
     assert rendered.phone_payloads.keys() == {"fcm", "apns", "webpush"}
     assert rendered.payloads.keys() == {"mqtt"}
@@ -120,7 +117,7 @@ def test_the_message_it_shows_is_one_for_every_network_it_names() -> None:
 
 def test_the_page_and_its_service_worker_run_as_they_stand() -> None:
     node = program("node", "nodejs")
-    page, worker = (text for kind, text in BLOCKS if kind == "js")
+    page, worker = blocks(TEXT, "js")
     notification = {"title": "Shipped", "body": "On its way", "icon": "/i.png"}
     message = {"data": {"url": "/orders/1"}, "webpush": {"notification": notification}}
     push = json.loads(render(message).phone_payloads["webpush"].body)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +15,12 @@ from tests.conftest import StartServer
 from tests.hooks.conftest import Environment
 from tests.hooks.test_server_code import CURRENT, HOOKS_TYPE
 from tests.support.device import Device
-from tests.support.foreign import NODE_MODULES, missing, program
+from tests.support.documents import read_document
+from tests.support.foreign import flex_service
 from tests.support.rest import Account, Api
 from tests.support.server import run_cli
 
-TEXT = (Path(__file__).parent.parent.parent / "docs" / "hooks.md").read_text(encoding="utf-8")
+TEXT = read_document("docs/hooks.md")
 FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
 SECRET = "THE-SHARED-SECRET"
 
@@ -66,34 +64,16 @@ def test_the_python_and_the_javascript_of_the_document_run(environment: Environm
 
 
 def test_the_service_of_the_document_runs(environment: Environment, tmp_path: Path) -> None:
-    node = program("node", "nodejs")
-    if not (NODE_MODULES / "kinvey-flex-sdk").exists():
-        missing("the npm package kinvey-flex-sdk")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [node, "--no-deprecation", str(tmp_path / "service.cjs"), str(port), SECRET],
-        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
-        cwd=tmp_path,  # the SDK writes output.log where it runs
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        assert any("ready" in line for line in process.stdout)
+    with flex_service(tmp_path / "service.cjs", SECRET, tmp_path) as url:
         app_id, server = environment.app["appID"], environment.server
-        service = ("hooks", "service", "set", app_id, "game", f"http://127.0.0.1:{port}")
-        told = run_cli(*service, "--secret", SECRET, environ=server.environ, cwd=server.folder)
+        service = ("hooks", "service", "set", app_id, "game", url, "--secret", SECRET)
+        told = run_cli(*service, environ=server.environ, cwd=server.folder)
         assert told.returncode == 0, told.stderr
         user = environment.user()
         for points in (120, 250, 90):
             environment.call("POST", "/appdata/:app/scores", user, {"points": points})
         answer = environment.call("POST", "/rpc/:app/custom/best", user, {})
         assert (answer.status_code, answer.json()) == (200, {"best": 250})
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_every_setting_the_document_names_exists() -> None:

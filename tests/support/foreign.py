@@ -1,6 +1,8 @@
-"""MQTT clients of other hands as devices: mosquitto_sub, MQTT.js in Node.js and in Chromium.
+"""Programs of other hands: stock npm libraries, and MQTT clients as devices.
 
-Each connects and subscribes to its own topic on entry; `next_push` is what it received.
+`run_library` runs a script on libraries of the service, `flex_service` a service on its SDK. A
+device is mosquitto_sub or MQTT.js in Node.js or in Chromium: it connects and subscribes to its own
+topic on entry; `next_push` is what it received.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,11 +32,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from tests.support.device import PORT_NAMES, TIMEOUT_S
+from tests.support.server import Server
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ROOT / "tests" / "system" / "clients"
 NODE_MODULES = ROOT / ".cache" / "npm" / "node_modules"
 STOP_TIMEOUT_S = 10.0
+LIBRARY_TIMEOUT_S = 60.0
 SCHEMES = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 CHROMIUM_OPTIONS = (
     "--headless",
@@ -72,17 +79,65 @@ def program(*names: str) -> str:
     return found
 
 
-def mqtt_js(file: str) -> Path:
-    """A file of MQTT.js, the npm package."""
-    path = NODE_MODULES / "mqtt" / file
+def npm_file(package: str, file: str = "package.json") -> Path:
+    """A file of an npm package, which `scripts/test` installs."""
+    path = NODE_MODULES / package / file
     if not path.exists():
-        missing("the npm package mqtt")
+        missing(f"the npm package {package}")
     return path
 
 
 def missing(what: str) -> NoReturn:
     assert not os.environ.get("CI"), f"{what} is missing: scripts/test should have installed it"
     pytest.skip(f"{what} is missing: scripts/test installs it where it can")
+
+
+def run_library(
+    script: str, *packages: str, server: Server, app: dict[str, str], folder: Path
+) -> list[str]:
+    """Run a script of `clients` on stock npm packages: the titles of its steps, each of them well.
+
+    It finds the server's address and the app in the file it is given, and prints a line
+    `{"step": ..., "ok": ...}` a step.
+    """
+    for package in packages:
+        npm_file(package)
+    ready = folder / "ready.json"
+    ready.write_text(json.dumps({"http": server.url, "app": app}))
+    ran = subprocess.run(
+        [program("node", "nodejs"), str(SCRIPTS / script), str(ready)],
+        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LIBRARY_TIMEOUT_S,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
+    steps = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"step"')]
+    assert all(step["ok"] is True for step in steps), ran.stdout
+    return [step["step"] for step in steps]
+
+
+@contextmanager
+def flex_service(script: Path, secret: str, folder: Path) -> Iterator[str]:
+    """The URL of a service on the stock kinvey-flex-sdk; its script prints a line `ready`."""
+    npm_file("kinvey-flex-sdk")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with subprocess.Popen(
+        [program("node", "nodejs"), "--no-deprecation", str(script), str(port), secret],
+        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
+        cwd=folder,  # the SDK writes output.log where it runs
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert any("ready" in line for line in process.stdout), "the service ended"
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 class Events:
@@ -219,7 +274,7 @@ class NodeClient(ProcessClient):
         version: MQTTProtocolVersion,
         certificate: Path,
     ) -> None:
-        mqtt_js("package.json")
+        npm_file("mqtt")
         order = mqtt_js_order(mqtt_endpoint, kind, version)
         if kind in ("tls", "wss"):
             order["caFile"] = str(certificate)
@@ -245,7 +300,7 @@ class Browser:
         self._pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
         self.files = {
             "/": ("text/html", (SCRIPTS / "browser.html").read_bytes()),
-            "/mqtt.min.js": ("text/javascript", mqtt_js("dist/mqtt.min.js").read_bytes()),
+            "/mqtt.min.js": ("text/javascript", npm_file("mqtt", "dist/mqtt.min.js").read_bytes()),
         }
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
         self.devices: dict[str, Events] = {}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.device import Device
-from tests.support.foreign import NODE_MODULES, SCRIPTS, missing, program
+from tests.support.foreign import SCRIPTS, flex_service
 from tests.support.rest import Account, Api
 from tests.support.server import Server, run_cli
 
@@ -40,28 +37,9 @@ DOCUMENT = {
 
 @pytest.fixture(scope="module")
 def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    node = program("node", "nodejs")
-    if not (NODE_MODULES / "kinvey-flex-sdk").exists():
-        missing("the npm package kinvey-flex-sdk")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [node, "--no-deprecation", str(SCRIPTS / "flex_service.cjs"), str(port), SECRET],
-        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
-        cwd=tmp_path_factory.mktemp("service"),  # the SDK writes output.log where it runs
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "ready":
-            break
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    folder = tmp_path_factory.mktemp("service")
+    with flex_service(SCRIPTS / "flex_service.cjs", SECRET, folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

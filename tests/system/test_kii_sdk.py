@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.foreign import NODE_MODULES, SCRIPTS, missing, program
+from tests.support.foreign import run_library
 from tests.support.server import Server
-
-TIMEOUT_S = 60.0
 
 
 @pytest.mark.spec("kii C")
 def test_the_javascript_library_of_the_service_works(server: Server, tmp_path: Path) -> None:
-    node = program("node", "nodejs")
-    if not (NODE_MODULES / "kii-cloud-sdk").exists():
-        missing("the npm package kii-cloud-sdk")
-    ready = tmp_path / "ready.json"
-    ready.write_text(json.dumps({"http": server.url, "app": server.create_app("library")}))
-    result = subprocess.run(
-        [node, str(SCRIPTS / "kii_sdk.cjs"), str(ready)],
-        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
-    assert json.loads(result.stdout.splitlines()[-1]) == {"step": "delete a user", "ok": True}
+    app = server.create_app("library")
+    steps = run_library("kii_sdk.cjs", "kii-cloud-sdk", server=server, app=app, folder=tmp_path)
+    assert steps[-1] == "delete a user"

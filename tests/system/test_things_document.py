@@ -14,20 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.documents import blocks, read_document
 from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
 from tests.support.things import TIMEOUT_S
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "things.md"
+TEXT = read_document("docs/things.md")
 CLIENTS = Path(__file__).parent / "clients"
 
 
 def shown(language: str, server: Server, app: dict[str, str], name: str) -> str:
     """The program of the document in this language, with this server's addresses."""
-    found = re.findall(
-        rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.M | re.S
-    )
-    assert len(found) == 1
+    (program,) = blocks(TEXT, language)
     host, port = server.mqtt_address
     replacements = {
         "192.168.1.10": host,
@@ -39,7 +37,6 @@ def shown(language: str, server: Server, app: dict[str, str], name: str) -> str:
         "lamp-1": name,
         "shell-1": name,
     }
-    program: str = found[0]
     for old, new in replacements.items():
         program = program.replace(old, new)
     return program
@@ -110,10 +107,9 @@ def test_the_shell_thing_obeys(
 
 @pytest.mark.spec("kii 1.4")
 def test_presence_is_as_described(api: Api) -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
     user: Account = api.pseudo_user()
     thing = api.thing()
     api.ok("PUT", f"/things/{thing.id}/ownership/user:{user.id}", token=thing.token)
-    for method, path in re.findall(r"^(PUT|POST) (/api/.*_presence.*)$", text, re.M):
+    for method, path in re.findall(r"^(PUT|POST) (/api/.*_presence.*)$", TEXT, re.M):
         url = api.url + path.format(appID=api.app_id, thingID=thing.id)
         api.ok(method, url, token=user.token)
