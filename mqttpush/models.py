@@ -187,6 +187,10 @@ class Group:
     def subject(self) -> str:
         return f"group:{self.group_id}"
 
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.app_id, ScopeType.GROUP, self.group_id)
+
 
 # --- scopes and sources ---------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from mqttpush.models import (
     SourceKind,
 )
 from mqttpush.operations.context import Context, ScopeReference
+from mqttpush.operations.phones import before_sources_end
 from mqttpush.operations.places import Place, enter
 from mqttpush.store import Transaction
 
@@ -273,6 +274,7 @@ def drop_bucket(place: Place, bucket: Source) -> None:
     tx = place.tx
     filters = tx.sources.filters(bucket.key)
     place.emit(ObjectEventType.BUCKET_DELETED, bucket, None, place.context.now_ms())
+    before_sources_end(place.context, tx, place.scope.app_id, [bucket.key])
     tx.acl.delete_resource(place.scope.app_id, bucket.path)
     for key in (bucket.key, *(each.source.key for each in filters)):
         tx.sources.delete(key)

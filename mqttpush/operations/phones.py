@@ -7,8 +7,7 @@ lost only if that is lost, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mqttpush import payloads
@@ -17,10 +16,10 @@ from mqttpush.events import MessageSent, ObjectEvent, PhonesQueued, PhonesRefuse
 from mqttpush.models import (
     Audience,
     MessageRecord,
-    ObjectEventType,
     Outcome,
     PhonePayload,
     Principal,
+    Scope,
 )
 from mqttpush.networks import Ending
 from mqttpush.operations.context import Context
@@ -128,21 +127,27 @@ def enqueue_event(context: Context, tx: Transaction, event: ObjectEvent) -> None
             ready_ms=now_ms,
             expires_ms=now_ms + _lifetime_ms(context, own),
         )
-        key = tx.pushes.insert(job)
-        if event.type is ObjectEventType.BUCKET_DELETED:
-            # Its subscriptions end with this unit.
-            while not tx.pushes.expand(replace(job, key=key), PAGE, now_ms).is_done:
-                pass
+        tx.pushes.insert(job)
         tx.emit(PhonesQueued(app_id, network, now_ms))
 
 
-def before_source_ends(context: Context, tx: Transaction, app_id: str, source_key: int) -> None:
-    """Look up who is to get what waits for a topic's subscribers, as long as it has any.
+def before_scopes_end(context: Context, tx: Transaction, scopes: Sequence[Scope]) -> None:
+    """The same for all topics and buckets of scopes of one app."""
+    keys = [key for scope in scopes for key in tx.sources.keys_of_scope(scope)]
+    before_sources_end(context, tx, scopes[0].app_id, keys)
+
+
+def before_sources_end(
+    context: Context, tx: Transaction, app_id: str, source_keys: Sequence[int]
+) -> None:
+    """Look up who is to get what waits for the subscribers of sources, as long as they have any.
 
     Of more than `PAGES_AT_END` pages the rest ends as withdrawn, counted: the unit must end, too.
     """
+    if not source_keys:
+        return
     now_ms, pages = context.now_ms(), 0
-    for job in tx.pushes.waiting_of_source(app_id, source_key):
+    for job in tx.pushes.waiting_of_sources(app_id, source_keys):
         is_done = False
         while not is_done and pages < PAGES_AT_END:
             is_done = tx.pushes.expand(job, PAGE, now_ms).is_done

@@ -32,6 +32,7 @@ from mqttpush.operations.context import (
 )
 from mqttpush.operations.groups import delete_group
 from mqttpush.operations.live_sessions import end_dead_sessions
+from mqttpush.operations.phones import before_scopes_end
 from mqttpush.operations.triggers import react_to_user
 from mqttpush.store import Transaction
 
@@ -309,14 +310,16 @@ class Principals:
 
         def unit(tx: Transaction) -> None:
             user = self._own_user(tx, credentials, reference, "delete the user")
-            for group in tx.groups.list_of_owner(user.app_id, user.user_id):
+            scope = Scope(user.app_id, ScopeType.USER, user.user_id)
+            groups = tx.groups.list_of_owner(user.app_id, user.user_id)
+            before_scopes_end(self._context, tx, [scope, *(group.scope for group in groups)])
+            for group in groups:
                 delete_group(tx, group)
             tx.groups.remove_user(user.app_id, user.user_id)
             for thing_id in tx.things.owned_by(user.app_id, user.subject):
                 tx.things.remove_owner(user.app_id, thing_id, user.subject)
             tx.users.delete(user.app_id, user.user_id)
             react_to_user(self._context, tx, Owner(user.app_id, user.subject), "USER_DELETED")
-            scope = Scope(user.app_id, ScopeType.USER, user.user_id)
             _forget(tx, Owner(user.app_id, user.subject), scope)
 
         await self._context.store.write(unit)
@@ -326,9 +329,10 @@ class Principals:
 
         def unit(tx: Transaction) -> None:
             thing = self._own_thing(tx, credentials, reference, "delete the thing")
+            scope = Scope(thing.app_id, ScopeType.THING, thing.thing_id)
+            before_scopes_end(self._context, tx, [scope])
             tx.things.delete(thing.app_id, thing.thing_id)
             react_to_user(self._context, tx, Owner(thing.app_id, thing.subject), "THING_DELETED")
-            scope = Scope(thing.app_id, ScopeType.THING, thing.thing_id)
             _forget(tx, Owner(thing.app_id, thing.subject), scope)
 
         await self._context.store.write(unit)

@@ -61,7 +61,7 @@ class Topics:
             place = resolve_scope(tx, principal, scope)
             topic = existing_topic(tx, principal, place, topic_id)
             require(tx, principal, Verb.CHANGE_TOPIC, place, topic)
-            phones.before_source_ends(self._context, tx, place.app_id, topic.key)
+            phones.before_sources_end(self._context, tx, place.app_id, [topic.key])
             tx.acl.delete_resource(place.app_id, topic.path)
             tx.sources.delete(topic.key)
             tx.emit(SourceRemoved(topic.key))

@@ -29,8 +29,8 @@ class PushTable(Protocol):
     def waiting_jobs(self, network: str, app_id: str, now_ms: int, limit: int) -> list[PushJob]:
         """Jobs to be expanded, the longest ready first."""
 
-    def waiting_of_source(self, app_id: str, source_key: int) -> list[PushJob]:
-        """Jobs for its subscribers that are not expanded to their end, the oldest first."""
+    def waiting_of_sources(self, app_id: str, source_keys: Sequence[int]) -> list[PushJob]:
+        """Jobs for their subscribers that are not expanded to their end, the newest first."""
 
     def end(self, job: PushJob) -> int:
         """Expand no further; returns how many subscribers are left out."""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from mqttpush.credentials import secret_hash
 from mqttpush.errors import SealBroken, StoreUnavailable
-from mqttpush.models import NEVER_MS, Audience, Credentials, Principal, PrincipalKind
+from mqttpush.models import Audience
 from mqttpush.networks import Ending, Push, Sent
-from mqttpush.operations.context import ScopeReference
-from mqttpush.store import Transaction
-from tests.support import nouns
 from tests.support.loop import in_loop
 from tests.support.phones import TAKEN, phones_on
 
@@ -111,43 +107,3 @@ async def test_the_same_push_has_the_same_uuid_at_each_attempt() -> None:
         assert found == [str(UUID(each)) for each in found]
         assert len(found) == len(set(found)) == 2
         assert set(found) == {trace.push_id for trace in await world.traces(message_id)}
-
-
-@in_loop
-async def test_who_heard_a_topic_when_a_message_was_sent_gets_it_though_it_is_deleted() -> None:
-    async with phones_on(concurrency=2, page_size=10) as world:
-        owners = await world.users(60)
-        audience = await world.topic(owners)
-        world.network.gate.clear()
-        message_id = await world.send(audience)
-        await world.until(lambda: world.network.under_way == 2)
-
-        def let_in(tx: Transaction) -> None:
-            secret = secret_hash("token")
-            admin = Principal("app-1", PrincipalKind.ADMIN)
-            tx.tokens.insert(secret, admin, nouns.NOW_MS, NEVER_MS)
-
-        await world.context.store.write(let_in)
-        credentials = Credentials("app-1", token="token")
-        await world.operations.topics.delete(credentials, ScopeReference(), "topic")
-        world.network.gate.set()
-        assert await world.until_ended(message_id, 60) == {DELIVERED: 60}
-
-
-@in_loop
-async def test_what_is_too_much_to_look_up_when_a_topic_ends_is_counted() -> None:
-    async with phones_on() as world:
-        owners = await world.users(30)
-        audience = await world.topic(owners)
-        message_id = await world.send(audience, is_once=True)
-
-        def end(tx: Transaction) -> int:
-            assert audience.source is not None
-            (job,) = tx.pushes.waiting_of_source("app-1", audience.source.key)
-            assert not tx.pushes.expand(job, 10, world.clock.now_ms()).is_done
-            return tx.pushes.end(job)
-
-        assert await world.context.store.write(end) == 20
-        world.clock.advance(10)
-        await world.settle()
-        assert len(await world.traces(message_id)) == 10

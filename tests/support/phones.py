@@ -204,12 +204,19 @@ class Phones:
         await self.context.store.write(unit)
         return owners
 
-    async def topic(self, owners: Sequence[Owner], *, app_id: str = nouns.APP_ID) -> Audience:
-        """A topic they hear."""
+    async def topic(
+        self,
+        owners: Sequence[Owner],
+        *,
+        app_id: str = nouns.APP_ID,
+        scope: Scope | None = None,
+    ) -> Audience:
+        """A topic they hear. scope: None for the app's."""
+        place = scope or Scope(app_id)
 
         def unit(tx: Transaction) -> Audience:
             now_ms = self.clock.now_ms()
-            topic = tx.sources.insert(SourceKind.TOPIC, Scope(app_id), "topic", "admin:", now_ms)
+            topic = tx.sources.insert(SourceKind.TOPIC, place, "topic", "admin:", now_ms)
             for owner in owners:
                 tx.subscriptions.insert(topic.key, owner, now_ms)
             return Audience.of_topic(topic)

@@ -107,12 +107,13 @@ class SqlitePushes(Table):
         )
         return [job_of(row) for row in rows]
 
-    def waiting_of_source(self, app_id: str, source_key: int) -> list[PushJob]:
+    def waiting_of_sources(self, app_id: str, source_keys: Sequence[int]) -> list[PushJob]:
         rows = self._execute(
             f"SELECT {JOB_COLUMNS} FROM push_queues q CROSS JOIN push_jobs USING (network, app_id)"
             " WHERE q.app_id = ? AND q.waiting > 0 AND is_expanded = 0"
-            " AND json_extract(audience, '$.sources[0]') = ? ORDER BY job_key",
-            (app_id, source_key),
+            " AND json_extract(audience, '$.sources[0]') IN (SELECT value FROM json_each(?))"
+            " ORDER BY job_key DESC",
+            (app_id, json.dumps(source_keys)),
         )
         return [job_of(row) for row in rows]
 
