@@ -33,8 +33,6 @@ _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 # Buffer of the embedded C clients (spec kii 3.1).
 USERNAME_LIMIT_BYTES: Final = 63
 MQTT_TOPIC_LENGTH: Final = 23  # the longest client ID MQTT 3.1 allows; 137 bits
-PASSWORD_LENGTH: Final = 64
-
 
 # The master secret of an app's code at a depth; see SecretMaker.
 ServiceSecret = Callable[[str, int], str]

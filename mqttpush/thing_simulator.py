@@ -175,7 +175,6 @@ class ThingSimulation:
         self._devices: list[Device] = []
         self._accounts: list[Account] = []
         self._things: list[_Thing] = []
-        self._thing_by_command: dict[str, _Thing] = {}
         self._told: dict[str, float] = {}
         self._answers: set[asyncio.Task[None]] = set()
         self._latencies_s = array("d")

@@ -120,15 +120,6 @@ class Engine:
         for runner in self._runners.values():
             await runner.close()
 
-    def may_nest(self, app_id: str, place: str, depth: int) -> bool:
-        """May a run cause one more at this place? False once runs keep causing runs there."""
-        if depth == 0:
-            return True
-        is_allowed = depth <= DEPTH_LIMIT and self._count_nested((app_id, place))
-        if not is_allowed:
-            self._metrics.limits_reached.add("hooks.nesting")
-        return is_allowed
-
     def say(self, app_id: str, request_id: str, place: str, message: str) -> None:
         """Put a line of the server's own into the app's log."""
         line = LogLine(app_id, request_id, self._now_ms(), place, "", "error", message)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from mqttpush.models import Json
 
 # (module, function, arguments) -> the answer, or something to await.
 Ask = Callable[[str, str, list[Any]], Any]
-LEVELS: Final = ("info", "warn", "error", "fatal")
 
 
 class Request:

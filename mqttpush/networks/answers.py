@@ -1,9 +1,9 @@
 """Answers: what each answer of each push network means, as one table.
 
 Owns the rows: network, status and code -> how the push ends or that it may be tried again, what the
-device token deserves, whether new credentials may help and who is to blame. Knows no HTTP. The one
-idea: a code with a row does what the row says; one without falls into the rule of its status, which
-never touches a token - so a network that invents a code tomorrow costs no installation.
+device token deserves and whether new credentials may help. Knows no HTTP. The one idea: a code with
+a row does what the row says; one without falls into the rule of its status, which never touches a
+token - so a network that invents a code tomorrow costs no installation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -21,33 +20,22 @@ import orjson
 from mqttpush.networks import Ending, Network, Sent, TokenFate
 
 
-class Blame(StrEnum):
-    """Who must act, if anybody."""
-
-    NOBODY = "nobody"
-    TOKEN = "token"  # noqa: S105 - the device
-    MESSAGE = "message"  # who wrote it
-    CREDENTIALS = "credentials"  # the app's administrator
-    NETWORK = "network"  # the push network; it is tried again
-
-
 class Meaning(NamedTuple):
     """ending: None if the push may be tried again. renews: new credentials first, once, at once."""
 
     ending: Ending | None
     token: TokenFate = TokenFate.KEEP
-    blame: Blame = Blame.NETWORK
     renews: bool = False
 
 
-_TAKEN: Final = Meaning(Ending.DELIVERED, blame=Blame.NOBODY)
+_TAKEN: Final = Meaning(Ending.DELIVERED)
 _LATER: Final = Meaning(None)
-_MESSAGE: Final = Meaning(Ending.PAYLOAD_REFUSED, blame=Blame.MESSAGE)
-_KEY: Final = Meaning(Ending.CREDENTIALS_REFUSED, blame=Blame.CREDENTIALS)
+_MESSAGE: Final = Meaning(Ending.PAYLOAD_REFUSED)
+_KEY: Final = Meaning(Ending.CREDENTIALS_REFUSED)
 _STALE_KEY: Final = _KEY._replace(renews=True)
-_DEAD: Final = Meaning(Ending.TOKEN_REMOVED, TokenFate.REMOVE, Blame.TOKEN)
-_FOREIGN: Final = Meaning(Ending.TOKEN_MISMATCH, TokenFate.MARK, Blame.TOKEN)
-_ADDRESS: Final = Meaning(Ending.ADDRESS_REFUSED, TokenFate.MARK, Blame.TOKEN)
+_DEAD: Final = Meaning(Ending.TOKEN_REMOVED, TokenFate.REMOVE)
+_FOREIGN: Final = Meaning(Ending.TOKEN_MISMATCH, TokenFate.MARK)
+_ADDRESS: Final = Meaning(Ending.ADDRESS_REFUSED, TokenFate.MARK)
 
 # Codes of ours, for what no network said.
 UNREACHABLE: Final = "unreachable"  # the request surely did not go out

@@ -51,7 +51,6 @@ _EVENTS: Final[Mapping[str, frozenset[str]]] = {
     INSTALLATIONS: frozenset({"INSTALLATION_CREATED", "INSTALLATION_DELETED"}),
 }
 _WHAT: Final = "EXECUTE_SERVER_CODE"
-FUNCTION_NAME: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,127}")
 PYTHON_NAME: Final = re.compile(r"[A-Za-z_][\w.]{0,200}:[A-Za-z_]\w{0,100}")
 _URL: Final = re.compile(r"https?://[!-~]{1,2000}")
 _ENDPOINT_NAME: Final = re.compile(r"[A-Za-z_][\w.-]{0,127}")

@@ -14,7 +14,6 @@ from typing import Any
 from mqttpush.provider_simulator.provider import Refusal
 
 Check = Callable[[Any, str], None]
-Shape = Mapping[str, Any]
 
 TTL_LIMIT_S = 2_419_200  # four weeks
 _DURATION = re.compile(r"(\d{1,12})(\.\d{1,9})?s")

@@ -14,7 +14,7 @@ from mqttpush.networks import apns as our_apns
 from mqttpush.networks import fcm as our_fcm
 from mqttpush.networks import jpush as our_jpush
 from mqttpush.networks import webpush as our_webpush
-from mqttpush.networks.answers import TABLE, Blame, meaning
+from mqttpush.networks.answers import TABLE, meaning
 from mqttpush.provider_simulator import apns, fcm, jpush, webpush
 
 NOW_S = 1_800_000_000.0
@@ -79,7 +79,6 @@ def test_what_a_row_says_fits_together() -> None:
             assert (found.token is TokenFate.REMOVE) == (found.ending is Ending.TOKEN_REMOVED), (
                 where
             )
-            assert (found.ending is None) == (found.blame is Blame.NETWORK), where
             if found.renews:
                 assert found.ending is Ending.CREDENTIALS_REFUSED, where
 

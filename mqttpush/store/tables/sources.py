@@ -65,14 +65,6 @@ class SqliteSources(Table):
         )
         return [_source(row) for row in rows]
 
-    def list_by_key(self, source_keys: Iterable[int]) -> list[Source]:
-        rows = self._execute(
-            f"SELECT {_COLUMNS} FROM sources s"
-            " WHERE source_key IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(source_keys)),),
-        )
-        return [_source(row) for row in rows]
-
     def keys_of_scope(self, scope: Scope) -> list[int]:
         rows = self._execute(
             "SELECT source_key FROM sources WHERE app_id = ? AND scope = ?",
