@@ -21,6 +21,9 @@ class Jobs(Protocol):
     async def lanes(self) -> list[tuple[str, str]]:
         """(network, app ID) of all that have anything to send."""
 
+    async def make_up_for_clock(self, by_ms: int) -> None:
+        """The wall clock was set back by so much (0: nobody knows): what waits is due earlier."""
+
     async def load(
         self, network: str, app_id: str, taken: frozenset[tuple[int, str]], count: int
     ) -> Page:

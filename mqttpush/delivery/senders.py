@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 SAMPLE_EVERY_S: Final = 5.0
 START_RETRY_S: Final = 1.0
+# Clocks that are only a little wrong are not set back, but slowed down.
+CLOCK_TOLERANCE_MS: Final = 500
 
 
 class Senders:
@@ -72,6 +74,7 @@ class Senders:
             for name, network in networks.items()
         }
         self._queues: list[Queue] = []
+        self._ahead_ms = self._wall_clock_ahead_ms()
         self._sample_soon = asyncio.Event()
         self._read_by_scrapes()
 
@@ -108,19 +111,38 @@ class Senders:
     async def _resume(self) -> None:
         while True:
             try:
-                for network, app_id in await self._jobs.lanes():
-                    self.changed(PhonesQueued(app_id, network, 0))
+                await self._jobs.make_up_for_clock(0)
+                await self._look_everywhere()
             except MqttPushError as exc:
                 _log.warning("pushes of before the start wait for the store: %s", exc)
                 await pause(self._clock, START_RETRY_S)
             else:
                 return
 
+    async def _look_everywhere(self) -> None:
+        for network, app_id in await self._jobs.lanes():
+            self.changed(PhonesQueued(app_id, network, 0))
+
+    def _wall_clock_ahead_ms(self) -> float:
+        """Of the clock that nobody sets."""
+        return self._now_ms() - self._clock.time() * 1000
+
+    async def _heed_clock(self) -> None:
+        """Was the wall clock set back? What waits was to be sent at a time of the old one."""
+        ahead_ms = self._wall_clock_ahead_ms()
+        by_ms = round(self._ahead_ms - ahead_ms)
+        if by_ms > CLOCK_TOLERANCE_MS:
+            _log.warning("the clock was set back by %.1f s: waiting pushes follow", by_ms / 1000)
+            await self._jobs.make_up_for_clock(by_ms)
+            await self._look_everywhere()
+        self._ahead_ms = ahead_ms
+
     async def _sample(self) -> None:
         """Count what waits, while anything does."""
         while True:
             await self._sample_soon.wait()
             with suppress(MqttPushError):
+                await self._heed_clock()
                 self._queues = await self._jobs.queues()
             if not self._queues and not any(lane.is_active for lane in self._lanes.values()):
                 self._sample_soon.clear()

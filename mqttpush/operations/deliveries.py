@@ -45,6 +45,20 @@ class Deliveries:
         """What waits, by network."""
         return await self._context.store.read(lambda tx: tx.pushes.queues())
 
+    async def make_up_for_clock(self, by_ms: int) -> None:
+        """The wall clock was set back by so much: what waits is due so much earlier.
+
+        by_ms: 0 if nobody knows, as at a start; then by as much as the youngest job is ahead.
+        """
+
+        def unit(tx: Transaction) -> None:
+            now_ms = self._context.now_ms()
+            known_ms = by_ms or (tx.pushes.youngest_ms() or now_ms) - now_ms
+            if known_ms > 0:
+                tx.pushes.bring_forward(known_ms, now_ms)
+
+        await self._context.store.write(unit)
+
     async def load(
         self, network: str, app_id: str, taken: frozenset[tuple[int, str]], count: int
     ) -> Page:

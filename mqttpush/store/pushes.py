@@ -47,6 +47,12 @@ class PushTable(Protocol):
     def next_ms(self, network: str, app_id: str, now_ms: int) -> int | None:
         """When the next delivery or job, not ready yet, will be."""
 
+    def bring_forward(self, by_ms: int, now_ms: int) -> None:
+        """What is not due yet is due so much earlier."""
+
+    def youngest_ms(self) -> int | None:
+        """When the last job was made, of those that are kept."""
+
     def record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
         """Write what came of deliveries; those whose job is gone are passed over."""
 

@@ -48,6 +48,7 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now_s = 1000.0
+        self.set_back_s = 0.0  # the wall clock alone
         self._timers: list[tuple[float, int, _Timer]] = []
         self._serials = itertools.count()
 
@@ -55,7 +56,7 @@ class FakeClock:
         return self.now_s
 
     def now_ms(self) -> int:
-        return nouns.NOW_MS + round((self.now_s - 1000.0) * 1000)
+        return nouns.NOW_MS + round((self.now_s - 1000.0 - self.set_back_s) * 1000)
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> _Timer:
         timer = _Timer(callback)
@@ -153,6 +154,10 @@ class FaultyJobs:
     async def lanes(self) -> list[tuple[str, str]]:
         self._fail("lanes")
         return await self.jobs.lanes()
+
+    async def make_up_for_clock(self, by_ms: int) -> None:
+        self._fail("make_up_for_clock")
+        await self.jobs.make_up_for_clock(by_ms)
 
     async def load(
         self, network: str, app_id: str, taken: frozenset[tuple[int, str]], count: int

@@ -288,6 +288,19 @@ class SqlitePushes(Table):
         found: int | None = row[0]
         return found
 
+    def bring_forward(self, by_ms: int, now_ms: int) -> None:
+        for waiting in ("push_jobs WHERE is_expanded = 0", "push_deliveries WHERE ending IS NULL"):
+            table, _, condition = waiting.partition(" WHERE ")
+            self._execute(
+                f"UPDATE {table} SET ready_ms = ready_ms - ? WHERE {condition} AND ready_ms > ?",
+                (by_ms, now_ms),
+            )
+
+    def youngest_ms(self) -> int | None:
+        row = self._execute("SELECT max(created_ms) FROM push_jobs").fetchone()
+        found: int | None = row[0]
+        return found
+
     def record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
         self._execute_many(
             "UPDATE push_deliveries SET attempts = ?, ready_ms = ?, ending = ?, code = ?,"
