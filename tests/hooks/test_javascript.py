@@ -182,6 +182,15 @@ def test_an_exception_in_an_async_function_ends_the_run() -> None:
     assert (error.kind, error.debug) == (FailureKind.RUNTIME, "RangeError: late (line 1)")
 
 
+@spec("kinvey 8.2")
+def test_what_a_function_returns_counts_for_nothing_even_with_a_then() -> None:
+    code = endpoint(
+        "setTimeout(function () { response.complete(201); }, 1);"
+        " return {then: function () { throw new Error('asked'); }};"
+    )
+    assert run(code).response["status"] == 201
+
+
 @pytest.mark.parametrize(
     "source", ["function onPreSave(", "}", "'use strict'; var a = 010;", "let a; let a;", "a\0b"]
 )
@@ -290,6 +299,19 @@ def test_timers_run_in_order_within_the_run() -> None:
         " setTimeout(function () { response.body = order; response.complete(); }, 40);"
     )
     assert run(code).response["body"] == ["now", "soon", "late"]
+
+
+@pytest.mark.parametrize(
+    "delay", ["Infinity", "1e300", "-1", "'soon'", "{valueOf: function () { return NaN; }}"]
+)
+@spec("kinvey 8.7")
+def test_a_timer_whose_delay_is_no_time_fires_at_once(delay: str) -> None:
+    """As in browsers and Node; the process goes on to its next run."""
+    code = endpoint(f"setTimeout(function () {{ response.complete(201); }}, {delay})")
+    calls = [(code, call_of("customEndpoint"))] * 2
+    for outcome in asyncio.run(outcomes(calls)):
+        assert isinstance(outcome, Result), outcome
+        assert outcome.response["status"] == 201
 
 
 def test_the_engine_has_no_way_out() -> None:

@@ -128,6 +128,9 @@ TAMPERING = {
     "other globals": "Math = Date = Number = Reflect = Error = undefined; eval = null;"
                      " queueMicrotask = null;",
     "other functions": "Function.prototype.call = Function.prototype.apply = null;",
+    "properties that descriptors have":
+        "Object.prototype.get = Object.prototype.set = function () { return 'evil'; };"
+        " Object.prototype.value = Object.prototype.writable = 'evil';",
 }  # fmt: skip
 
 

@@ -252,3 +252,18 @@ def test_the_libraries_cost_nothing_until_they_are_used() -> None:
     )  # fmt: skip
     assert isinstance(outcome, Result)
     assert outcome.response["body"] is True
+
+
+def test_modules_named_after_a_script_changed_all_objects_are_whole() -> None:
+    """Modules are made when they are named: what old libraries do to prototypes comes before."""
+    code = endpoint(
+        "['get', 'set', 'value', 'writable', 'extend'].forEach(function (name) {"
+        " Object.prototype[name] = function () { return 'evil'; }; });"
+        " response.body = [modules.utils.renderTemplate('{{a}}', {a: 1}),"
+        " modules.moment(0).toISOString(), modules.underscore.keys({a: 1}).length,"
+        " new modules.Query().equalTo('a', 1).toQueryString().query];"
+        " modules.collectionAccess.collection('c').count(response.complete);"
+    )
+    (outcome,) = asyncio.run(outcomes([(code, call_of("customEndpoint"))]))
+    assert isinstance(outcome, Result), outcome
+    assert outcome.response["body"] == ["1", "1970-01-01T00:00:00.000Z", 1, '{"a":1}']

@@ -22,7 +22,9 @@
   const larger = Math.max;
   const isObject = (value) => typeof value === "object" && value !== null;
   const { join } = Array.prototype;
+  const PromiseType = Promise;
   const thenOf = Promise.prototype.then;
+  const LONGEST_DELAY = 2147483647; // a longer one is none, as in browsers and Node
 
   let asks = "";
   let askCount = 0;
@@ -107,7 +109,7 @@
     refused.error = error;
     refused.description = description;
     refused.debug = debug;
-    defineProperty(refused, "name", { enumerable: false });
+    defineProperty(refused, "name", { __proto__: null, enumerable: false });
     return refused;
   }
 
@@ -134,7 +136,8 @@
   function setTimer(callback, delay, values) {
     if (typeof callback !== "function") throw new TypeError("the callback is not a function");
     const id = ++lastId;
-    timers[id] = { at: now() + (delay > 0 ? +delay : 0), callback, values };
+    const wait = +delay;
+    timers[id] = { at: now() + (wait > 0 && wait <= LONGEST_DELAY ? wait : 0), callback, values };
     return id;
   }
 
@@ -160,9 +163,13 @@
   }
 
   function lazily(target, name, make) {
+    // Without a prototype: what a script gave Object.prototype is no part of a descriptor of ours.
     const settle = (value) =>
-      defineProperty(target, name, { value, writable: true, configurable: true, enumerable: true });
+      defineProperty(target, name, {
+        __proto__: null, value, writable: true, configurable: true, enumerable: true,
+      });
     defineProperty(target, name, {
+      __proto__: null,
       configurable: true,
       enumerable: true,
       get() {
@@ -231,8 +238,8 @@
     const run = functionNamed(call.function);
     if (!run) throw new ReferenceError("the script defines no function " + call.function);
     const promised = call.hookType === "serverCode" ? load("kii")(run) : kinvey(run);
-    // Of an asynchronous function the exception is in its promise.
-    if (promised && typeof promised.then === "function") {
+    // Of an asynchronous function the exception is in its promise; what else it returns is nothing.
+    if (promised instanceof PromiseType) {
       apply(thenOf, promised, [undefined, (error) => { enqueue(() => { throw error; }); }]);
     }
   }
