@@ -1,84 +1,14 @@
 """Admission: who may open a connection, and how often, before anybody looks at credentials.
 
-Owns counts and rates by address and by client ID. Knows no socket, clock or packet. The one idea: a
-rate is one number per key, the time at which the rate so far would have been spent; so a limiter
-costs 8 bytes a key and forgets by itself.
+Owns counts and rates by address and by client ID. Knows no socket, clock or packet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-
 from mqttpush.config import MqttSettings
 from mqttpush.metrics import Metrics
 from mqttpush.mqtt.packets import ReasonCode
-
-Network = IPv4Network | IPv6Network
-# 65,536 keys of about 150 bytes: 10 MB at most, however many addresses a stranger has.
-LIMITER_KEYS = 65_536
-
-
-class Networks:
-    """A list of addresses and networks from the settings."""
-
-    def __init__(self, entries: Sequence[str]) -> None:
-        self._networks: list[Network] = [ip_network(entry, strict=False) for entry in entries]
-        self.contains = lru_cache(maxsize=4096)(self._contains)
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
-    def _contains(self, address: str) -> bool:
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
-        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        return any(parsed in network for network in self._networks)
-
-
-@lru_cache(maxsize=4096)
-def address_key(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 an IPv6 subscriber has to himself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(IPv6Network((parsed, 64), strict=False).network_address)
-    return address
-
-
-class RateLimiter:
-    """At most `per_s` a second for each key, `burst` at once."""
-
-    __slots__ = ("_burst_s", "_due_by_key", "_interval_s")
-
-    def __init__(self, per_s: float, burst: float) -> None:
-        self._interval_s = 1 / per_s
-        self._burst_s = burst / per_s
-        self._due_by_key: dict[object, float] = {}
-
-    def is_spent(self, key: object, now: float) -> bool:
-        due = self._due_by_key.get(key, 0.0)
-        return max(due, now) + self._interval_s - now > self._burst_s
-
-    def charge(self, key: object, now: float) -> None:
-        due = max(self._due_by_key.pop(key, 0.0), now) + self._interval_s
-        if len(self._due_by_key) >= LIMITER_KEYS:
-            del self._due_by_key[next(iter(self._due_by_key))]  # charged longest ago
-        self._due_by_key[key] = due
-
-    def sweep(self, now: float) -> None:
-        """Forget the keys that have nothing spent."""
-        idle = [key for key, due in self._due_by_key.items() if due <= now]
-        for key in idle:
-            del self._due_by_key[key]
+from mqttpush.peers import Networks, RateLimiter, Tally, address_key
 
 
 class Admission:
@@ -88,8 +18,8 @@ class Admission:
         self._metrics = metrics
         self.unauthenticated_count = 0
         self.authenticated_count = 0
-        self._unauthenticated_by_address: dict[str, int] = {}
-        self._authenticated_by_address: dict[str, int] = {}
+        self._unauthenticated_by_address = Tally()
+        self._authenticated_by_address = Tally()
         self.apply(settings)
 
     def apply(self, settings: MqttSettings) -> None:
@@ -106,7 +36,7 @@ class Admission:
         """Count a new connection; False: close it at once and do not call `closed`."""
         settings = self._settings
         key = address_key(address)
-        count = self._unauthenticated_by_address.get(key, 0)
+        count = self._unauthenticated_by_address[key]
         if self.unauthenticated_count >= settings.max_unauthenticated:
             self._reached("max_unauthenticated")
             return False
@@ -114,7 +44,7 @@ class Admission:
             self._reached("max_unauthenticated_per_address")
             return False
         self.unauthenticated_count += 1
-        self._unauthenticated_by_address[key] = count + 1
+        self._unauthenticated_by_address.add(key)
         return True
 
     def check(self, address: str, client_id: str, now: float) -> ReasonCode | None:
@@ -138,7 +68,7 @@ class Admission:
         settings = self._settings
         if self.authenticated_count >= settings.max_connections:
             return self._refused("max_connections", ReasonCode.SERVER_BUSY)
-        count = self._authenticated_by_address.get(address_key(address), 0)
+        count = self._authenticated_by_address[address_key(address)]
         if count >= settings.max_connections_per_address and not self._is_unlimited(address):
             return self._refused("max_connections_per_address", ReasonCode.QUOTA_EXCEEDED)
         return None
@@ -148,7 +78,7 @@ class Admission:
         key = address_key(address)
         self._leave_unauthenticated(key)
         self.authenticated_count += 1
-        self._authenticated_by_address[key] = self._authenticated_by_address.get(key, 0) + 1
+        self._authenticated_by_address.add(key)
 
     def failed(self, address: str, client_id: str, now: float) -> None:
         """Credentials were wrong."""
@@ -170,7 +100,7 @@ class Admission:
             self._leave_unauthenticated(key)
             return
         self.authenticated_count -= 1
-        _decrement(self._authenticated_by_address, key)
+        self._authenticated_by_address.remove(key)
 
     def sweep(self, now: float) -> None:
         for limiter in (self._connects, self._takeovers, self._failures):
@@ -181,7 +111,7 @@ class Admission:
 
     def _leave_unauthenticated(self, key: str) -> None:
         self.unauthenticated_count -= 1
-        _decrement(self._unauthenticated_by_address, key)
+        self._unauthenticated_by_address.remove(key)
 
     def _refused(self, limit: str, reason: ReasonCode) -> ReasonCode:
         self._reached(limit)
@@ -189,10 +119,3 @@ class Admission:
 
     def _reached(self, limit: str) -> None:
         self._metrics.limits_reached.add(f"mqtt.{limit}")
-
-
-def _decrement(counts: dict[str, int], key: str) -> None:
-    if counts[key] == 1:
-        del counts[key]
-    else:
-        counts[key] -= 1

@@ -19,7 +19,6 @@ from typing import Protocol, cast
 
 from mqttpush.config import MqttSettings
 from mqttpush.errors import ConfigError, ProtocolError
-from mqttpush.mqtt.admission import Networks
 from mqttpush.mqtt.broker import Broker
 from mqttpush.mqtt.connection import State
 from mqttpush.mqtt.handle import Handle, Transport
@@ -27,6 +26,7 @@ from mqttpush.mqtt.parking import Parking
 from mqttpush.mqtt.proxy import parse_proxy_header
 from mqttpush.mqtt.tls import TlsLayer, build_context
 from mqttpush.mqtt.websocket import WebSocketLayer
+from mqttpush.peers import Networks
 
 # TLS handshake, upgrade request (16 KiB at most) and CONNECT: what a stranger may send in all
 # through the layers, which buffer it. Plain TCP is bounded by the packet size.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mqttpush.metrics import Metrics
-from mqttpush.mqtt import admission
-from mqttpush.mqtt.admission import Admission, Networks, RateLimiter, address_key
+from mqttpush.mqtt.admission import Admission
 from mqttpush.mqtt.packets import ReasonCode
 from tests.mqtt.support import settings
 
@@ -71,41 +70,6 @@ def test_unlimited_addresses_have_no_limit_of_their_own() -> None:
         assert guard.open("198.51.100.7")
         assert guard.check("198.51.100.7", "a", 0) is None
         guard.authenticated("198.51.100.7")
-
-
-def test_an_ipv6_subscriber_counts_as_one_address() -> None:
-    assert address_key("2001:db8:1:2::1") == address_key("2001:db8:1:2:ffff::9")
-    assert address_key("2001:db8:1:2::1") != address_key("2001:db8:1:3::1")
-    assert address_key("::ffff:192.0.2.1") == "192.0.2.1"
-    assert address_key("192.0.2.1") == "192.0.2.1"
-    assert address_key("") == ""
-
-
-def test_a_network_of_the_settings_contains_mapped_addresses() -> None:
-    networks = Networks(["10.0.0.0/8"])
-    assert networks.contains("10.1.2.3")
-    assert networks.contains("::ffff:10.1.2.3")
-    assert not networks.contains("192.0.2.1")
-    assert not networks.contains("no address")
-
-
-def test_a_limiter_forgets_what_is_not_spent() -> None:
-    limiter = RateLimiter(per_s=1, burst=2)
-    limiter.charge("a", 0.0)
-    limiter.charge("a", 0.0)
-    assert limiter.is_spent("a", 0.5)
-    limiter.sweep(1.5)
-    assert limiter.is_spent("a", 0.5)
-    limiter.sweep(2.0)
-    assert not limiter.is_spent("a", 0.5)
-
-
-def test_a_limiter_holds_a_bounded_number_of_keys() -> None:
-    limiter = RateLimiter(per_s=1, burst=1)
-    for number in range(admission.LIMITER_KEYS + 10):
-        limiter.charge(number, 0.0)
-    assert not limiter.is_spent(0, 0.0)
-    assert limiter.is_spent(admission.LIMITER_KEYS + 9, 0.0)
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/33", "localhost", ""])
