@@ -204,20 +204,6 @@ class DeliveryError(MqttPushError):
     """A push network did not take a push."""
 
 
-class TokenExpired(DeliveryError):
-    """The network says the device token is dead."""
-
-
-class Throttled(DeliveryError):
-    """The network asks to slow down; try again after `retry_after_s`."""
-
-    retryable = True
-
-    def __init__(self, retry_after_s: float) -> None:
-        self.retry_after_s = retry_after_s
-        super().__init__(f"throttled for {retry_after_s} s")
-
-
 class NetworkUnavailable(DeliveryError):
     """The network cannot be reached or answers 5xx."""
 
