@@ -85,9 +85,9 @@ class Histogram:
         self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
         self.sum_s = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
-        self.sum_s += seconds
+    def observe(self, seconds: float, *, count: int = 1) -> None:
+        self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += count
+        self.sum_s += seconds * count
 
     def buckets(self) -> list[tuple[str, float]]:
         """(upper bound, observations up to it)."""
@@ -194,7 +194,8 @@ class Metrics(Collector):
             "mqttpush_events_routed", "events and messages routed, by kind", ("kind",)
         )
         self.fan_out_latency = Histogram(
-            "mqttpush_fan_out_latency_seconds", "commit to the last socket write of an event"
+            "mqttpush_fan_out_latency_seconds",
+            "from a committed event to the last write to a socket of its tick",
         )
         self.live_subscriptions = Gauge(
             "mqttpush_live_subscriptions", "subscriptions of connected clients in the index"

@@ -87,7 +87,9 @@ class Broker:
         self._on_request = on_request
         self._on_subscribed = on_subscribed
         self._loop = asyncio.get_running_loop()
-        self._pushes = FanOut(rules=self._rules, metrics=metrics, call_soon=self._loop.call_soon)
+        self._pushes = FanOut(
+            rules=self._rules, metrics=metrics, call_soon=self._loop.call_soon, clock=clock
+        )
         self._admission = Admission(settings, metrics)
         self._wheel = TimerWheel(now=clock())
         self._handles: set[Handle] = set()  # every open socket

@@ -1,9 +1,9 @@
 """Fan-out: pushes from the router to the sockets, one write per client and tick.
 
 Owns the clients that have something to write in this tick, and what waits for slow readers. Knows
-no users and no clock. The one idea: a push costs one append per client while the tick lasts; at its
-end each client's packets are joined and handed to its socket at once, because a system call per
-packet would be the whole cost.
+no users. The one idea: a push costs one append per client while the tick lasts; at its end each
+client's packets are joined and handed to its socket at once, because a system call per packet would
+be the whole cost.
 """
 
 from __future__ import annotations
@@ -27,15 +27,23 @@ class FanOut:
     """Collects pushes and writes them at the end of the loop tick."""
 
     def __init__(
-        self, *, rules: Rules, metrics: Metrics, call_soon: Callable[[Callable[[], None]], object]
+        self,
+        *,
+        rules: Rules,
+        metrics: Metrics,
+        call_soon: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float],
     ) -> None:
         self._rules = rules
         self._metrics = metrics
         self._call_soon = call_soon
+        self._clock = clock
         self._dirty: list[Handle] = []
         self._is_flush_due = False
         self._pending_count = 0
         self._pending_bytes = 0
+        self._event_count = 0  # of this tick, for the latency metric
+        self._first_event_at = 0.0
         self._totals = BacklogTotals()
         self._variants = Variants()
         metrics.outbox_packets.read = lambda: self._totals.packet_count
@@ -61,6 +69,10 @@ class FanOut:
                 taken_count += 1
         self._pending_count += taken_count
         self._pending_bytes += taken_count * size_bytes
+        if dirty:
+            if not self._event_count:
+                self._first_event_at = self._clock()
+            self._event_count += 1
         if self._pending_count > _TICK_LIMIT_PACKETS or self._pending_bytes > _TICK_LIMIT_BYTES:
             self.flush()
         elif dirty and not self._is_flush_due:
@@ -78,6 +90,10 @@ class FanOut:
             if handle.outbox:
                 self._write(handle)
         self._metrics.push_encodings.value += self._variants.end_flush()
+        if self._event_count:  # the first one's wait counts for all of the tick
+            latency_s = self._clock() - self._first_event_at
+            self._metrics.fan_out_latency.observe(latency_s, count=self._event_count)
+            self._event_count = 0
 
     def start(self, handle: Handle) -> None:
         """The connection is open: choose how its pushes are encoded."""

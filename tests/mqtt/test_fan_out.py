@@ -34,6 +34,22 @@ async def test_a_burst_is_one_write_per_client_and_one_encoding_per_variant() ->
     assert world.metrics.pushes_sent.value == 2000
 
 
+@in_loop
+async def test_the_time_from_an_event_to_its_last_write_is_observed_once_an_event() -> None:
+    world = World()
+    clients = [await world.connect(f"client-{i}") for i in range(3)]
+    world.broker.fan_out([client.handle for client in clients], b"1")
+    world.now += 0.25
+    world.broker.fan_out([clients[0].handle], b"2")
+    latency = world.metrics.fan_out_latency
+    assert sum(latency.counts) == 0
+    await world.settle()
+    assert (sum(latency.counts), latency.sum_s) == (2, 0.5)
+    world.broker.fan_out([], b"3")
+    await world.settle()
+    assert sum(latency.counts) == 2
+
+
 @pytest.mark.parametrize("version", list(Version))
 @clause("3.1.1", "MQTT-3.3.1-9")
 @clause("3.1.1", "MQTT-3.3.2-3")
