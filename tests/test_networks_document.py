@@ -29,7 +29,7 @@ COMMANDS = [
 ]
 BROWSER = """
 const [page, worker, push] = JSON.parse(require("fs").readFileSync(0, "utf8"));
-const seen = {};
+const seen = { requests: [] };
 const listeners = {};
 const self = {
   addEventListener: (name, listener) => { listeners[name] = listener; },
@@ -42,14 +42,14 @@ const navigator = { serviceWorker: { register: async () => ({
 }) } };
 const Notification = { requestPermission: async () => "granted" };
 const fetch = async (url, options) => {
-  seen.request = [url, options];
-  return { ok: true, json: async () => ({ installationID: "i" }) };
+  seen.requests.push([url, options]);
+  return { ok: true, json: async () => ({ installationID: "i", publicKey: "public" }) };
 };
 (async () => {
   const names = ["navigator", "Notification", "fetch"];
   const enablePush = new Function(...names, `${page}; return enablePush;`)(
     navigator, Notification, fetch);
-  seen.installation = await enablePush("https://server/api/apps/a", "token", "public");
+  seen.installation = await enablePush("https://server/api/apps/a", "token");
   new Function("self", worker)(self);
   const waits = [];
   const waitUntil = (promise) => waits.push(promise);
@@ -137,8 +137,11 @@ def test_the_page_and_its_service_worker_run_as_they_stand() -> None:
     ]
     assert (seen["opened"], seen["closed"]) == ("/orders/1", True)
     assert seen["options"] == {"userVisibleOnly": True, "applicationServerKey": "public"}
-    url, options = seen["request"]
+    asked, (url, options) = seen["requests"]
+    assert asked[0] == "https://server/api/apps/a/networks/webpush/public-key"
     assert (url, seen["installation"]) == ("https://server/api/apps/a/installations", "i")
+    assert options["method"] == "POST"
+    assert options["headers"]["Authorization"] == "Bearer token"
     assert json.loads(options["body"]) == {
         "deviceType": "WEBPUSH",
         "installationRegistrationID": {"endpoint": "https://push.example/1", "keys": {}},

@@ -41,7 +41,10 @@ class NetworkView:
 
 
 class Networks:
-    """Credentials of the apps for push networks. All but `keys` and `reseal` are the admin's."""
+    """Credentials of the apps for push networks.
+
+    All but `public_key`, `keys` and `reseal` are the admin's.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -59,21 +62,30 @@ class Networks:
         app_id = before.app_id
         if network == Network.WEBPUSH and not fields.get("privateKey"):
             fields = {**fields, "privateKey": self._web_push_key(app_id, before.sealed)}
+        kept = await self.checked(app_id, network, fields)
+
+        def unit(tx: Transaction) -> None:
+            self._admin(tx, credentials)
+            self.keep(tx, app_id, network, kept)
+
+        await context.store.write(unit)
+        return NetworkView(network, orjson.loads(kept.summary), kept.changed_ms)
+
+    async def checked(self, app_id: str, network: str, fields: Mapping[str, Any]) -> SealedKeys:
+        """Credentials as they are kept; raises InvalidRequest that names a field."""
+        context = self._context
         # In a thread: a certificate's password may take long to try.
         keys = await asyncio.to_thread(context.networks[Network(network)].check, app_id, fields)
         secret = orjson.dumps(dict(keys.fields))
         if len(secret) > FIELDS_LIMIT_BYTES:
             raise InvalidRequest(f"has more than {FIELDS_LIMIT_BYTES} bytes", field=network)
         sealed = context.sealer.seal(_place(app_id, network), secret)
-        kept = SealedKeys(sealed, orjson.dumps(dict(keys.summary)).decode(), context.now_ms())
+        return SealedKeys(sealed, orjson.dumps(dict(keys.summary)).decode(), context.now_ms())
 
-        def unit(tx: Transaction) -> None:
-            self._admin(tx, credentials)
-            tx.network_keys.put(app_id, network, kept)
-            self._changed(tx, app_id, network, is_configured=True)
-
-        await context.store.write(unit)
-        return NetworkView(network, keys.summary, kept.changed_ms)
+    def keep(self, tx: Transaction, app_id: str, network: str, kept: SealedKeys) -> None:
+        """Inside a unit: the app has these from here on."""
+        tx.network_keys.put(app_id, network, kept)
+        self._changed(tx, app_id, network, is_configured=True)
 
     async def get(self, credentials: Credentials, network: str) -> NetworkView:
         """Raises NotFound("network")."""
@@ -81,6 +93,21 @@ class Networks:
         if found.sealed is None:
             raise NotFound("network", network, app_id=found.app_id)
         return self._view(found.app_id, network, found.sealed)
+
+    async def public_key(self, credentials: Credentials, network: str) -> str:
+        """What browsers need to subscribe, for anybody of the app; only Web Push has one.
+
+        Raises NotFound("network").
+        """
+
+        def unit(tx: Transaction) -> str:
+            app_id = self._context.authenticate(tx, credentials).app_id
+            kept = tx.network_keys.get(app_id, network)
+            if kept is None or network != Network.WEBPUSH:
+                raise NotFound("network", network, app_id=app_id)
+            return str(orjson.loads(kept.summary)["publicKey"])
+
+        return await self._context.store.read(unit)
 
     async def list(self, credentials: Credentials) -> list[NetworkView]:
         """Those the app has credentials for."""

@@ -208,6 +208,20 @@ def test_web_push_makes_its_own_key_and_keeps_it(app: Api, token: str) -> None:
     assert second["summary"]["subject"] == "mailto:b@example.com"
 
 
+def test_any_page_of_the_app_is_told_the_key_browsers_subscribe_with(
+    app: Api, token: str, given: dict[str, Fields]
+) -> None:
+    path = "/networks/webpush/public-key"
+    assert_refused(app.call("GET", path), 404, "PUSH_NETWORK_NOT_FOUND")
+    made = app.ok("PUT", "/networks/webpush", token=token, json=given["webpush"])
+    for who in (None, app.pseudo_user().token, app.thing().token, token):
+        assert app.ok("GET", path, token=who) == {"publicKey": made["summary"]["publicKey"]}
+    assert app.call("GET", path, token="nobody's").status_code == 401
+    app.ok("PUT", "/networks/jpush", token=token, json=given["jpush"])
+    other = app.call("GET", "/networks/jpush/public-key", token=token)
+    assert_refused(other, 404, "PUSH_NETWORK_NOT_FOUND")
+
+
 def test_a_network_that_refuses_the_credentials_says_so(
     app: Api, token: str, given: dict[str, Fields]
 ) -> None:

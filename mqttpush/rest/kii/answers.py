@@ -461,6 +461,13 @@ class NetworksOfApp(TypedDict):
 
 
 @_CLOSED
+class PublicKey(TypedDict):
+    """Of `webpush`: what a page passes to `pushManager.subscribe` as `applicationServerKey`."""
+
+    publicKey: str
+
+
+@_CLOSED
 class NetworkVerdict(TypedDict):
     """What the network says; without `ending`, a later try may say something else."""
 

@@ -1,4 +1,4 @@
-"""Credentials of push networks, for the app's administrator (an extension).
+"""Credentials of push networks, for the app's administrator and pages (an extension).
 
 Owns the paths and how a network's verdict is told. Secrets come in and never go out.
 """
@@ -46,6 +46,8 @@ class NetworkRoutes:
         yield Route("GET", one, self.get, "Get a push network", answer=shown)
         yield Route("PUT", one, self.set, "Set its credentials", (200,), fields, shown)
         yield Route("DELETE", one, self.delete, "Delete its credentials", (204,))
+        key = gives(answers.PublicKey)
+        yield Route("GET", f"{one}/public-key", self.public_key, "Get its public key", answer=key)
         yield Route("POST", f"{one}/test", self.test, "Ask it about them", (200,), tried, verdict)
 
     async def list(self, request: ApiRequest) -> ApiResponse:
@@ -55,6 +57,11 @@ class NetworkRoutes:
     async def get(self, request: ApiRequest) -> ApiResponse:
         view = await self.networks.get(credentials_of(request), request.parameters["network"])
         return ApiResponse(200, _rendered(view))
+
+    async def public_key(self, request: ApiRequest) -> ApiResponse:
+        network = request.parameters["network"]
+        key = await self.networks.public_key(credentials_of(request), network)
+        return ApiResponse(200, {"publicKey": key})
 
     async def set(self, request: ApiRequest) -> ApiResponse:
         fields = request.parse(AnyFields).model_extra or {}
