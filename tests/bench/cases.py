@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import measure
-from .hooks import PLAIN, HookPush, added_ms
+from .hooks import PLAIN, HookPush, added_ms, p99_beside_endless_code
 from .phones import DEVICES, MANY_DEVICES, PhonePush, fan_out_beside, send_rate
 from .rest import CONNECTIONS
 from .servers import (
@@ -28,6 +28,7 @@ from .servers import (
     NatsOwnTopics,
     Server,
     ServerError,
+    check_delivery,
 )
 from .tools import Answer
 
@@ -87,14 +88,6 @@ class Case:
 def per_push_us(answer: Answer) -> float:
     """Server CPU per delivered push, microseconds."""
     return float(answer["server_cpu_s"] / answer["pushes"] * 1e6)
-
-
-def check_delivery(server: Server, answer: Answer, events: int) -> None:
-    """Refuse a number that was not earned: every device must have had every event exactly once."""
-    if not answer["in_time"] or not (
-        answer["least_per_device"] == answer["most_per_device"] == events
-    ):
-        raise ServerError(f"{server.name} did not deliver each event once: {answer}")
 
 
 def _fan_out(devices: int, events: int, bursts: int) -> Callable[[Server, Scale], Measured]:
@@ -283,6 +276,15 @@ def _hooks(server: Server, scale: Scale) -> Measured:
     return {name: Samples(values) for name, values in found.items()}
 
 
+def _endless_hooks(server: Server, scale: Scale) -> Measured:
+    assert isinstance(server, HookPush)
+    devices = 1_000
+    server.loadgen.connect(server.mqtt_port, server.devices(devices))
+    alone, beside = p99_beside_endless_code(server, devices, scale.of(200, 60), scale.of(3, 1))
+    ratios = [after / before for before, after in zip(alone, beside, strict=True)]
+    return {"ratio": Samples(tuple(ratios)), "alone": Samples(alone), "beside": Samples(beside)}
+
+
 _PER_PUSH = "server CPU per delivered push"
 _PER_CONNECTION = "growth of the server's PSS per connection"
 _RATE = Metric("rate", "pushes/s", "pushes received a second", is_more_better=True)
@@ -438,6 +440,18 @@ CASES = (
             Metric(PLAIN, "ms", "request sent to answer received without code"),
         ),
         _hooks,
+        (HookPush,),
+    ),
+    Case(
+        "endless-hooks",
+        "20 events a second to 1,000 devices, while code of two apps runs until its time is up, on"
+        " the server's own core",
+        (
+            Metric("ratio", "x", "p99 beside that / p99 alone", bar=1.2),
+            Metric("alone", "ms", "p99, write sent to push received, alone"),
+            Metric("beside", "ms", "p99, write sent to push received, beside"),
+        ),
+        _endless_hooks,
         (HookPush,),
     ),
 )

