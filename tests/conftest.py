@@ -16,12 +16,8 @@ StartServer = Callable[..., Server]
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as they found it."""
-    server = Server(tmp_path_factory.mktemp("server"))
-    try:
+    with Server(tmp_path_factory.mktemp("server")) as server:
         yield server
-        server.stop()
-    finally:
-        server.kill()
 
 
 @pytest.fixture

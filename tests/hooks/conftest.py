@@ -53,11 +53,27 @@ class Environment:
         assert made.status_code == 201, made.text
         return f"Kinvey {made.json()['_kmd']['authtoken']}"
 
+    def save(self, user: str, collection: str, **fields: Any) -> httpx.Response:
+        """Store a new entity, as its user."""
+        return self.call("POST", f"/appdata/:app/{collection}", user, fields)
+
+    def stored(self, collection: str) -> Any:
+        """What a collection holds."""
+        skip = {"X-Kinvey-Skip-Business-Logic": "true"}
+        return self.call("GET", f"/appdata/:app/{collection}", self.master, **skip).json()
+
     def apply(self, file: Path, *options: str) -> dict[str, Any]:
         """Load an environment file, which must succeed; what the command prints."""
         result = self.cli("kinvey", "apply", str(file), "--app-id", self.app["appID"], *options)
         facts: dict[str, Any] = json.loads(result)
         return facts
+
+    def refused(self, file: Path) -> str:
+        """Load one that must be refused; what the command says."""
+        arguments = ("kinvey", "apply", str(file), "--app-id", self.app["appID"])
+        result = run_cli(*arguments, environ=self.server.environ, cwd=self.server.folder)
+        assert result.returncode == 1
+        return result.stderr
 
     def cli(self, *arguments: str) -> str:
         result = run_cli(*arguments, "--json", environ=self.server.environ, cwd=self.server.folder)
@@ -74,12 +90,8 @@ def code_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that may run the functions of the sample."""
     folder = tmp_path_factory.mktemp("code")
     shutil.copy(SAMPLE, folder / f"{MODULE}.py")
-    server = Server(folder, SETTINGS)
-    try:
+    with Server(folder, SETTINGS) as server:
         yield server
-        server.stop()
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="package")

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from mqttpush.hooks import Call, HostRefused
 
 MODULE = "tests.hooks.sample_hooks"
+Served = TypeVar("Served", bound=socketserver.BaseServer)
+
+
+@contextmanager
+def in_thread(server: Served) -> Iterator[Served]:
+    """The server while a thread serves."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class RecordingHost:

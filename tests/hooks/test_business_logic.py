@@ -49,75 +49,65 @@ def user(environment: Environment) -> str:
     return environment.user()
 
 
-def save(environment: Environment, user: str, collection: str, **fields: Any) -> Any:
-    return environment.call("POST", f"/appdata/:app/{collection}", user, fields)
-
-
-def stored(environment: Environment, collection: str) -> Any:
-    skip = {"X-Kinvey-Skip-Business-Logic": "true"}
-    found = environment.call("GET", f"/appdata/:app/{collection}", environment.master, **skip)
-    return found.json()
-
-
 def test_what_a_pre_hook_changes_is_stored(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "changed", name="Joe")
+    answer = environment.save(user, "changed", name="Joe")
     assert answer.status_code == 201
     assert answer.json()["changed"] is True
-    assert stored(environment, "changed")[0]["changed"] is True
+    assert environment.stored("changed")[0]["changed"] is True
 
 
 def test_a_request_that_is_completed_stores_nothing(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "kept-out")
+    answer = environment.save(user, "kept-out")
     assert (answer.status_code, answer.json()) == (202, {"message": "kept out"})
-    assert not stored(environment, "kept-out")
+    assert not environment.stored("kept-out")
 
 
 def test_error_is_400_with_the_text_in_debug(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "refused")
+    answer = environment.save(user, "refused")
     assert answer.status_code == 400
     assert answer.json()["error"] == "BLRuntimeError"
     assert answer.json()["debug"] == "UserDefinedError: x"
-    assert not stored(environment, "refused")
+    assert not environment.stored("refused")
 
 
 def test_a_post_hook_that_fails_leaves_the_entity_stored(
     environment: Environment, user: str
 ) -> None:
-    answer = save(environment, user, "broken-after", name="Joe")
+    answer = environment.save(user, "broken-after", name="Joe")
     assert (answer.status_code, answer.json()["error"]) == (400, "BLRuntimeError")
-    assert [each["name"] for each in stored(environment, "broken-after")] == ["Joe"]
+    assert [each["name"] for each in environment.stored("broken-after")] == ["Joe"]
 
 
 def test_what_a_pre_hook_keeps_comes_to_the_post_hook(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "carried", name="Joe")
+    answer = environment.save(user, "carried", name="Joe")
     assert (answer.status_code, answer.json()["seen"]) == (201, "Joe")
 
 
 def test_custom_properties_stay_small_enough_for_a_header(
     environment: Environment, user: str
 ) -> None:
-    answer = save(environment, user, "much")
+    answer = environment.save(user, "much")
     assert (answer.status_code, answer.json()["error"]) == (550, "BLViolationError")
-    assert not stored(environment, "much")
+    assert not environment.stored("much")
 
 
 def test_generic_hooks_are_outside_of_specific_ones(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "ordered").json()
+    answer = environment.save(user, "ordered").json()
     assert answer["notes"] == ["pre save", "pre insert", "post insert", "post save"]
 
 
 def test_a_run_over_its_time_is_550_and_the_next_request_works(
     environment: Environment, user: str
 ) -> None:
-    answer = save(environment, user, "slow")
+    answer = environment.save(user, "slow")
     assert (answer.status_code, answer.json()["error"]) == (550, "BLTimeoutError")
-    assert save(environment, user, "changed").status_code == 201
+    assert environment.save(user, "changed").status_code == 201
 
 
 def test_fetching_and_deleting_have_hooks_too(environment: Environment, user: str) -> None:
     assert environment.call("GET", "/appdata/:app/fetched", user).status_code == 202
     assert environment.call("GET", "/appdata/:app/fetched/_count", user).status_code == 202
-    made = save(environment, user, "deleted").json()
+    made = environment.save(user, "deleted").json()
     refused = environment.call("DELETE", f"/appdata/:app/deleted/{made['_id']}", user)
     assert refused.json()["error"] == "BLRuntimeError"
 
@@ -194,16 +184,8 @@ def test_check_tries_a_hook_without_doing_what_it_asks(environment: Environment)
 def test_a_file_whose_code_is_wrong_changes_nothing(
     environment: Environment, tmp_path: Path
 ) -> None:
-    from tests.support.server import run_cli
-
     file = tmp_path / "environment.json"
     hooks = {"brand-new": {"onPreSave": python("change_body"), "onPostSave": python("missing")}}
     file.write_text(json.dumps({"collectionHooks": hooks}))
-    app_id = environment.app["appID"]
-    result = run_cli(
-        "kinvey", "apply", str(file), "--app-id", app_id,
-        environ=environment.server.environ, cwd=environment.server.folder,
-    )  # fmt: skip
-    assert result.returncode == 1
-    assert "brand-new onPostSave" in result.stderr
-    assert "brand-new" not in environment.cli("hooks", "list", app_id)
+    assert "brand-new onPostSave" in environment.refused(file)
+    assert "brand-new" not in environment.cli("hooks", "list", environment.app["appID"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import shutil
 import socketserver
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.hooks.conftest import MODULE, SAMPLE, SETTINGS, Environment, basic
+from tests.hooks.support import in_thread
 
 
 class Smtp(socketserver.StreamRequestHandler):
@@ -44,13 +44,8 @@ class MailServer(socketserver.ThreadingTCPServer):
 
 @pytest.fixture
 def mail_server() -> Iterator[MailServer]:
-    server = MailServer()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(MailServer()) as server:
+        yield server
 
 
 MAIL = {"from": "a@example.com", "to": "b@example.com", "subject": "Hi", "body": "Hello"}

@@ -17,7 +17,7 @@ import pytest
 from mqttpush.config import HookSettings
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Language, Result
 from mqttpush.hooks.flex import BREAKER_FAILURES, BREAKER_S, FlexRunner
-from tests.hooks.support import RecordingHost, call_of
+from tests.hooks.support import RecordingHost, call_of, in_thread
 
 SETTINGS = HookSettings(max_result_bytes=100_000)
 HUNDRED_MIB = 100 * 1024 * 1024
@@ -111,14 +111,9 @@ class Service(ThreadingHTTPServer):
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    server = Service()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(Service()) as server:
+        yield server
+        server.released.set()
 
 
 def code_of(service_url: str, handler: str) -> Code:

@@ -71,37 +71,28 @@ def user(environment: Environment) -> str:
     return environment.user()
 
 
-def save(environment: Environment, user: str, collection: str, **fields: Any) -> Any:
-    return environment.call("POST", f"/appdata/:app/{collection}", user, fields)
-
-
-def stored(environment: Environment, collection: str) -> Any:
-    skip = {"X-Kinvey-Skip-Business-Logic": "true"}
-    return environment.call("GET", f"/appdata/:app/{collection}", environment.master, **skip).json()
-
-
 def run(environment: Environment, user: str, name: str) -> Any:
     return environment.call("POST", f"/rpc/:app/custom/{name}", user, {})
 
 
 @pytest.mark.spec("kinvey 8.4")
 def test_a_script_changes_what_is_stored(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "js-changed", name="Joe")
+    answer = environment.save(user, "js-changed", name="Joe")
     assert answer.status_code == 201, answer.text
-    (entity,) = stored(environment, "js-changed")
+    (entity,) = environment.stored("js-changed")
     assert (entity["name"], entity["total"]) == ("Joe", 3)
 
 
 @pytest.mark.spec("kinvey 8.4")
 def test_a_script_that_completes_stores_nothing(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "js-kept")
+    answer = environment.save(user, "js-kept")
     assert (answer.status_code, answer.json()) == (202, {"message": "kept"})
-    assert not stored(environment, "js-kept")
+    assert not environment.stored("js-kept")
 
 
 @pytest.mark.spec("kinvey 8.4")
 def test_a_scripts_error_is_400_with_its_text(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "js-refused")
+    answer = environment.save(user, "js-refused")
     assert answer.status_code == 400
     assert answer.json()["error"] == "BLRuntimeError"
     assert answer.json()["debug"] == "UserDefinedError: x"
@@ -111,15 +102,15 @@ def test_a_scripts_error_is_400_with_its_text(environment: Environment, user: st
 def test_a_script_that_fails_afterwards_leaves_the_entity(
     environment: Environment, user: str
 ) -> None:
-    answer = save(environment, user, "js-broken-after")
+    answer = environment.save(user, "js-broken-after")
     assert answer.status_code == 400
     assert answer.json()["debug"].startswith("ReferenceError: foo is not defined (line ")
-    assert len(stored(environment, "js-broken-after")) == 1
+    assert len(environment.stored("js-broken-after")) == 1
 
 
 @pytest.mark.spec("kinvey 8.7")
 def test_a_post_hook_has_what_the_pre_hook_kept(environment: Environment, user: str) -> None:
-    answer = save(environment, user, "js-carried")
+    answer = environment.save(user, "js-carried")
     assert (answer.status_code, answer.json()["seen"]) == (201, 1)
 
 

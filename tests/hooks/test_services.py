@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hooks.conftest import Environment, basic
+from tests.hooks.support import in_thread
 from tests.hooks.test_flex import Service
 
 SECRET = "shared-by-the-service-and-its-operator"
@@ -18,14 +18,9 @@ SECRET = "shared-by-the-service-and-its-operator"
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    server = Service()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(Service()) as server:
+        yield server
+        server.released.set()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
@@ -40,7 +40,7 @@ def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict
 
 
 class Server:
-    """A running server; `ready` is its announcement."""
+    """A running server; `ready` is its announcement. As a context it must end well, too."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -60,6 +60,16 @@ class Server:
         except BaseException:
             self.kill()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.stop()
+        finally:
+            self.kill()
 
     @property
     def url(self) -> str:

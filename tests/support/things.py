@@ -9,7 +9,6 @@ import itertools
 import json
 import queue
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -160,12 +159,7 @@ class MqttClient:
             raise ConnectionRefusedError(answer)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def subscribe(self) -> None:

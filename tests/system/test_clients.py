@@ -23,12 +23,8 @@ VERSIONS = pytest.mark.parametrize("version", MQTTProtocolVersion, ids=lambda v:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that listens on all four."""
     settings = {f"MQTT__{kind.upper()}_PORT": "0" for kind in KINDS}
-    server = Server(tmp_path_factory.mktemp("server"), settings)
-    try:
+    with Server(tmp_path_factory.mktemp("server"), settings) as server:
         yield server
-        server.stop()
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,11 @@ def api(
     if request.param == "native":
         yield api
         return
-    server = Server(tmp_path_factory.mktemp("amqtt"), {"MQTT__ENGINE": "amqtt"})
-    try:
-        with closing(Api(server.url, server.create_app("tests"))) as own:
-            yield own
-        server.stop()
-    finally:
-        server.kill()
+    with (
+        Server(tmp_path_factory.mktemp("amqtt"), {"MQTT__ENGINE": "amqtt"}) as server,
+        closing(Api(server.url, server.create_app("tests"))) as own,
+    ):
+        yield own
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -28,12 +27,8 @@ V3_1_1, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"MQTT__ENGINE": "amqtt", "MQTT__MAX_RETAINED_MESSAGES": "2"}
-    server = Server(tmp_path_factory.mktemp("amqtt"), settings)
-    try:
+    with Server(tmp_path_factory.mktemp("amqtt"), settings) as server:
         yield server
-        server.stop()
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +88,7 @@ class Talker:
         assert self.next() == ("connect", "Success")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.client.disconnect()
         self.client.loop_stop()
 

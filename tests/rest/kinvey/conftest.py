@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.collections import Environment, Member
+from tests.support.rest import unique
 from tests.support.server import Server
 
 
@@ -25,3 +26,25 @@ def joe(kinvey: Environment) -> Member:
 @pytest.fixture
 def sue(kinvey: Environment) -> Member:
     return kinvey.member()
+
+
+@pytest.fixture(scope="module")
+def env(kinvey: Environment) -> Environment:
+    """The app of a module; those that change what holds for the whole app have one of their own."""
+    return kinvey
+
+
+@pytest.fixture
+def ann(env: Environment) -> Member:
+    return env.member()
+
+
+@pytest.fixture
+def bob(env: Environment) -> Member:
+    return env.member()
+
+
+@pytest.fixture
+def books() -> str:
+    """A collection no other test uses."""
+    return unique("books")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,29 +16,6 @@ from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-@pytest.fixture(scope="module")
-def env(server: Server, app: dict[str, str]) -> Iterator[Environment]:
-    env = Environment(server.url, app)
-    yield env
-    env.close()
-
-
-@pytest.fixture
-def ann(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def bob(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def books() -> str:
-    """A collection no other test uses."""
-    return unique("books")
 
 
 @pytest.mark.spec("kinvey 7.1")

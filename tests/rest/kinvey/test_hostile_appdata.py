@@ -13,7 +13,6 @@ import pytest
 from mqttpush.kinvey import Permission
 from tests.support.collections import Environment, Member, assert_error
 from tests.support.operating import operate
-from tests.support.rest import unique
 from tests.support.server import Server
 
 
@@ -22,21 +21,6 @@ def env(server: Server) -> Iterator[Environment]:
     env = Environment(server.url, server.create_app("hostile"))
     yield env
     env.close()
-
-
-@pytest.fixture
-def ann(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def bob(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def books() -> str:
-    return unique("books")
 
 
 @pytest.mark.spec("kinvey 7.1")

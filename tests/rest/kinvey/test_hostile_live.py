@@ -12,7 +12,6 @@ import pytest
 from mqttpush.kinvey import Permission
 from tests.support.collections import Environment, Member, assert_error
 from tests.support.operating import choose, operate
-from tests.support.rest import unique
 from tests.support.server import Server
 
 DEVICE = {"deviceId": "device-1"}
@@ -24,21 +23,6 @@ def env(server: Server) -> Iterator[Environment]:
     choose(server, env.key, is_live_service_on=True)
     yield env
     env.close()
-
-
-@pytest.fixture
-def ann(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def bob(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def books() -> str:
-    return unique("books")
 
 
 def register(env: Environment, who: Member) -> None:

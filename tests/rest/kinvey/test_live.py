@@ -17,7 +17,6 @@ from mqttpush.kinvey import Permission
 from tests.support.collections import Environment, Member, assert_error
 from tests.support.device import TIMEOUT_S, Device
 from tests.support.operating import choose, operate
-from tests.support.rest import unique
 from tests.support.server import Server
 
 
@@ -27,21 +26,6 @@ def env(server: Server) -> Iterator[Environment]:
     choose(server, env.key, is_live_service_on=True)
     yield env
     env.close()
-
-
-@pytest.fixture
-def ann(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def bob(env: Environment) -> Member:
-    return env.member()
-
-
-@pytest.fixture
-def books() -> str:
-    return unique("books")
 
 
 def register(env: Environment, who: Member, device: str = "device-1") -> dict[str, Any]:

@@ -38,8 +38,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     content = {"schemaVersion": "1.0.0", "configType": "environment"}
     file = folder / "environment.json"
     file.write_text(json.dumps({**content, "collectionHooks": {"user": hooks}}))
-    server = Server(folder, {"HOOKS__PYTHON_MODULES": '["strange_hooks"]'})
-    try:
+    with Server(folder, {"HOOKS__PYTHON_MODULES": '["strange_hooks"]'}) as server:
         app = server.create_app("strange")
         arguments = ("kinvey", "apply", str(file), "--app-id", app["appID"])
         result = run_cli(*arguments, environ=server.environ, cwd=folder)
@@ -47,9 +46,6 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
         environment = Environment(server.url, app)
         yield environment
         environment.close()
-        server.stop()
-    finally:
-        server.kill()
 
 
 def ask(
