@@ -60,6 +60,8 @@ _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104
 _LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 EXPIRY_CHECK_S: Final = 1.0
+# However long requests took, MQTT clients get so long to take their DISCONNECT.
+MIN_DRAIN_S: Final = 0.1
 # Read once at the start, whatever a reload brings.
 FIXED_SETTINGS: Final = (
     "http.host",
@@ -186,6 +188,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
                     tasks.create_task(server.senders.run(), name="phones"),
                 ]
                 yield server
+                server.begin_stop()
                 await server.senders.stop(settings.shutdown.timeout_s / 3)
                 for task in running:
                     task.cancel()
@@ -200,6 +203,8 @@ class Server:
         self._settings = settings
         self._metrics = metrics
         self._http: HttpListener | None = None
+        self._stop_by = 0.0  # on the loop's clock, once it is stopping
+        self._ending: asyncio.TimerHandle | None = None
         self.broker = _engine(settings)(
             settings=settings.mqtt,
             metrics=metrics,
@@ -313,19 +318,33 @@ class Server:
                 _log.warning("SIGHUP: %s needs a restart to become %s", setting, shown)
         _log.info("SIGHUP: settings reloaded")
 
-    async def stop(self) -> None:
-        """Stop accepting, end requests, tell MQTT clients: all within `shutdown.timeout_s`."""
+    def begin_stop(self) -> None:
+        """Accept nothing more; what is under way ends within `shutdown.timeout_s` from here."""
+        if self._ending is not None:
+            return
+        loop = asyncio.get_running_loop()
         timeout_s = self._settings.shutdown.timeout_s
+        self._stop_by = loop.time() + timeout_s
+        self.listeners.close()
         self.live.close()
         # Code has most of the time that requests have; then those who wait for it are answered.
         code_s = 0.75 * max(1, int(timeout_s / 2))
-        ending = asyncio.get_running_loop().call_later(code_s, self.running.engine.end)
+        self._ending = loop.call_later(code_s, self.running.engine.end)
+        if self._http is not None:
+            self._http.close()
+
+    async def stop(self) -> None:
+        """End requests, then tell MQTT clients, who hear of those requests until then."""
+        self.begin_stop()
         if self._http is not None:
             await self._http.stop()
-        await self.listeners.drain(timeout_s / 2)
+        timeout_s = self._settings.shutdown.timeout_s
+        left_s = self._stop_by - asyncio.get_running_loop().time() - timeout_s / 20
+        await self.listeners.drain(max(min(timeout_s / 2, left_s), MIN_DRAIN_S))
         await self.listeners.stop()
         await self._request_topics.stop()
-        ending.cancel()
+        assert self._ending is not None
+        self._ending.cancel()
         await self.running.engine.close()
         with suppress(StoreError):
             await self.running.log.flush()

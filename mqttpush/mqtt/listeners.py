@@ -296,14 +296,20 @@ class Listeners:
         self.broker.metrics.limits_reached.add("open_files")
         return False
 
+    def close(self) -> None:
+        """Accept no more; connections stay."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
     async def drain(self, timeout_s: float) -> None:
         """Accept no more and close every connection, within `timeout_s` seconds."""
-        self._close_servers()
+        self.close()
         await self.broker.drain(timeout_s)
 
     async def stop(self) -> None:
         """Close everything at once; call `drain` first to be polite."""
-        self._close_servers()
+        self.close()
         await self.broker.stop()
         self.parking.close()
 
@@ -318,11 +324,6 @@ class Listeners:
         self.proxies = Networks(settings.proxy_protocol_from)
         self.parking.apply(settings)
         self.broker.reload(settings)
-
-    def _close_servers(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
 
     async def _bind(self, setting: str, port: int) -> list[socket.socket]:
         """One socket for each address of the host, all on one port."""

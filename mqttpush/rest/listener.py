@@ -163,8 +163,12 @@ class HttpListener:
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
         await self._server.is_open.wait()
 
-    async def stop(self) -> None:
+    def close(self) -> None:
+        """Accept no more; what is under way is finished."""
         self._server.end()
+
+    async def stop(self) -> None:
+        self.close()
         if self._task is not None:
             await self._task
 

@@ -128,6 +128,31 @@ def test_a_signal_ends_connections_and_the_server_with_exit_code_0(
     assert "Traceback" not in server.stderr
 
 
+def test_a_server_that_is_stopping_finishes_requests_and_accepts_no_mqtt_client(
+    start_server: StartServer,
+) -> None:
+    server = start_server(SHUTDOWN__TIMEOUT_S="20")
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as slow:
+        head = "POST /api/apps/nobody/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        slow.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n".encode())
+        assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_log("nothing new is accepted")
+        with pytest.raises(OSError, match=r"refused|reset"):
+            _connect_for_ever(server.mqtt_address)
+        assert server.process.poll() is None
+        slow.sendall(b"{}")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 404 ")
+    server.stop()
+
+
+def _connect_for_ever(address: tuple[str, int]) -> None:
+    """A moment may pass between the server's word and its deed."""
+    while True:
+        socket.create_connection(address, timeout=20).close()
+
+
 def test_what_was_written_is_there_after_a_restart(start_server: StartServer) -> None:
     first = start_server()
     demo = first.demo
