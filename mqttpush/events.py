@@ -69,6 +69,14 @@ class PhonesRefused(NamedTuple):
     network: str
 
 
+class PhonesEnded(NamedTuple):
+    """So many pushes ended in that way without an attempt of the senders."""
+
+    network: str
+    ending: str
+    devices: int
+
+
 class NetworkKeysChanged(NamedTuple):
     """The app's credentials for the network are others from here on, or gone."""
 
@@ -180,7 +188,7 @@ class AppRemoved(NamedTuple):
     app_id: str
 
 
-PhoneChange = PhonesQueued | PhonesRefused | NetworkKeysChanged
+PhoneChange = PhonesQueued | PhonesRefused | PhonesEnded | NetworkKeysChanged
 """What the senders to phones must hear."""
 
 Committed = (
@@ -190,6 +198,7 @@ Committed = (
     | RunsQueued
     | PhonesQueued
     | PhonesRefused
+    | PhonesEnded
     | NetworkKeysChanged
     | EntityPublished
     | LiveAttached

@@ -27,6 +27,7 @@ from mqttpush.events import (
     ObjectEvent,
     OwnerRemoved,
     PhoneChange,
+    PhonesEnded,
     PhonesQueued,
     PhonesRefused,
     RunsQueued,
@@ -130,6 +131,7 @@ class Router:
             RunsQueued: on_runs_queued,
             PhonesQueued: on_phones,
             PhonesRefused: on_phones,
+            PhonesEnded: on_phones,
             NetworkKeysChanged: on_phones,
         }
         for kind, apply in (also or {}).items():

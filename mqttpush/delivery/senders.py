@@ -15,7 +15,13 @@ from mqttpush.delivery.lane import Lane
 from mqttpush.delivery.patience import Backoff, Pacer
 from mqttpush.delivery.recorder import Recorder, pause
 from mqttpush.errors import MqttPushError
-from mqttpush.events import NetworkKeysChanged, PhoneChange, PhonesQueued, PhonesRefused
+from mqttpush.events import (
+    NetworkKeysChanged,
+    PhoneChange,
+    PhonesEnded,
+    PhonesQueued,
+    PhonesRefused,
+)
 from mqttpush.metrics import Metrics
 from mqttpush.networks import PushNetwork
 from mqttpush.pushes import Queue
@@ -82,6 +88,10 @@ class Senders:
         """What a commit said; called in the event loop."""
         if isinstance(change, PhonesRefused):
             self._metrics.limits_reached.add("delivery.max_waiting_jobs")
+            return
+        if isinstance(change, PhonesEnded):
+            pushes = self._metrics.phone_pushes
+            pushes.add(change.network, change.ending, count=change.devices)
             return
         lane = self._lanes.get(change.network)
         if lane is None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from mqttpush.access import refusal
 from mqttpush.errors import NotFound
-from mqttpush.events import InstallationRemoved
+from mqttpush.events import InstallationRemoved, PhonesEnded
 from mqttpush.models import Credentials, Outcome
 from mqttpush.networks import Ending
 from mqttpush.operations.context import Context
@@ -180,6 +180,7 @@ class Deliveries:
         if reached:
             outcome = Outcome(job.network, Ending.SENT_OVER_MQTT.value, reached)
             tx.messages.add_outcomes(job.message_id, [outcome])
+            tx.emit(PhonesEnded(*outcome))
         return is_done, made
 
 

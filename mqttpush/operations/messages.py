@@ -16,7 +16,7 @@ from typing import Final
 from mqttpush import payloads
 from mqttpush.access import Verb, refusal, require
 from mqttpush.errors import MqttPushError, NotFound
-from mqttpush.events import MessageSent
+from mqttpush.events import MessageSent, PhonesEnded
 from mqttpush.models import (
     App,
     Audience,
@@ -200,9 +200,14 @@ class Messages:
                 lambda tx: tx.pushes.count(message.audience, *to)
             )
             outcomes = _outcomes(routed, recipients)
-            await self._context.store.write(
-                lambda tx: tx.messages.add_outcomes(message.message_id, outcomes)
-            )
+
+            def unit(tx: Transaction) -> None:
+                tx.messages.add_outcomes(message.message_id, outcomes)
+                for outcome in outcomes:
+                    if outcome.network in message.unconfigured:
+                        tx.emit(PhonesEnded(*outcome))
+
+            await self._context.store.write(unit)
         except MqttPushError as exc:
             _log.warning("outcome of message %s is not recorded: %s", message.message_id, exc)
 

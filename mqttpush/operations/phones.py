@@ -12,7 +12,7 @@ from typing import Final
 
 from mqttpush import payloads
 from mqttpush.errors import LimitReached
-from mqttpush.events import MessageSent, ObjectEvent, PhonesQueued, PhonesRefused
+from mqttpush.events import MessageSent, ObjectEvent, PhonesEnded, PhonesQueued, PhonesRefused
 from mqttpush.models import (
     Audience,
     MessageRecord,
@@ -157,6 +157,7 @@ def before_sources_end(
             ended = Outcome(job.network, Ending.WITHDRAWN.value, left_count)
             if job.message_id and left_count:
                 tx.messages.add_outcomes(job.message_id, [ended])
+                tx.emit(PhonesEnded(*ended))
         tx.emit(PhonesQueued(app_id, job.network, now_ms))
 
 

@@ -382,6 +382,10 @@ async def test_phones_of_whom_a_connection_reached_are_spared() -> None:
         assert len(world.network.pushes) == 18
         outcomes = await world.context.store.read(lambda tx: tx.messages.outcomes(message_id))
         assert sorted(outcomes) == [("fcm", DELIVERED, 18), ("fcm", "sent_over_mqtt", 12)]
+        assert world.metrics.phone_pushes.values == {
+            ("fcm", DELIVERED): 18,
+            ("fcm", "sent_over_mqtt"): 12,
+        }
 
 
 @in_loop

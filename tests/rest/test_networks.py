@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -236,6 +237,25 @@ def test_a_device_s_token_is_tried_too(app: Api, token: str, given: dict[str, Fi
     app.ok("PUT", "/networks/apns", token=token, json=given["apns"])
     bad = app.ok("POST", "/networks/apns/test", token=token, json={"token": "with\nline"})
     assert bad["accepted"] is False
+
+
+def test_a_push_over_a_network_without_credentials_is_counted_as_such(
+    app: Api, simulated: Server, running: RunningProviders
+) -> None:
+    user = app.pseudo_user()
+    device = running.providers.jpush.make_tokens()[0]
+    body = {"deviceType": "JPUSH", "installationRegistrationID": device}
+    app.ok("POST", "/installations", token=user.token, json=body)
+    message = {"data": {"a": "b"}, "jpush": {"enabled": True}}
+    path, token = f"/users/{user.id}/push/messages", app.admin_token()
+    message_id = app.ok("POST", path, token=token, json=message)["pushMessageID"]
+    networks: dict[str, Any] = {}
+    while not networks:
+        networks = app.ok("GET", f"/push/messages/{message_id}", token=token)["networks"]
+    assert networks["jpush"]["dropped"] == {"not_configured": 1}
+    text = app.http.get(f"{simulated.url}/metrics").text
+    (line,) = re.findall(r"mqttpush_phone_pushes_total\{(.*not_configured.*)\} 1\.0", text)
+    assert 'network="jpush"' in line
 
 
 DEVICE_TYPES = {"fcm": "ANDROID", "apns": "IOS", "jpush": "JPUSH", "webpush": "WEBPUSH"}
