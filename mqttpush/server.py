@@ -151,7 +151,7 @@ async def open_code(settings: Settings) -> AsyncIterator[EnvironmentFiles]:
             base_url=lambda: settings.http.public_url,
         )
         try:
-            yield EnvironmentFiles(operations, running)
+            yield EnvironmentFiles(context.store, operations, running)
         finally:
             await running.engine.close()
 

@@ -192,3 +192,49 @@ def test_help_teaches() -> None:
     for words, taught in texts.items():
         shown = CliRunner().invoke(main, [*words, "--help"])
         assert taught in " ".join(shown.output.split()), shown.output
+
+
+def test_an_environment_file_is_applied_whole_or_not_at_all(new_desk: Desk) -> None:
+    """One unit of work: what is refused last leaves nothing of what was right before it."""
+    desk = new_desk
+    names = ("keyId", "teamId", "topic")
+    ios = {"keyFile": "key.p8", **dict(zip(names, desk.apns[1::2], strict=True))}
+    document: dict[str, Any] = {
+        "configType": "environment",
+        "settings": {"apiVersion": 3},
+        "collections": {"books": {"permissions": "private"}},
+        "customEndpoints": {
+            "tick": {
+                "type": "python",
+                "entryPoint": "json:dumps",
+                "schedule": {"start": "2099-01-01"},
+            }
+        },
+        "push": {
+            "android": {"serviceAccountFile": "account.json"},
+            "ios": {**ios, "keyFile": "account.json"},
+        },
+    }
+    environ = {"MQTTPUSH_HOOKS__PYTHON_MODULES": '["json"]'}
+
+    def apply(*options: str, status: int) -> str:
+        file = desk.file("environment.json", json.dumps(document))
+        arguments = ("kinvey", "apply", file, "--app-id", "shop", *options)
+        return desk.run(*arguments, status=status, environ=environ)
+
+    def left() -> list[Any]:
+        settings = json.loads(desk.run("kinvey", "settings", "shop", "--json"))
+        hooks = json.loads(desk.run("hooks", "list", "shop", "--json"))
+        networks = [each["network"] for each in desk.json("show")]
+        return [settings["api_version"], hooks["hooks"], hooks["schedules"], networks]
+
+    before = left()
+    for options in ((), ("--dry-run",)):
+        assert "push (apns)" in apply(*options, status=1)
+        assert left() == before
+    document["push"]["ios"] = ios
+    apply("--dry-run", status=0)
+    assert left() == before
+    apply(status=0)
+    version, hooks, schedules, networks = left()
+    assert (version, len(hooks), len(schedules), networks) == (3, 1, 1, ["apns", "fcm"])

@@ -117,7 +117,7 @@ def check(
         hook = _chosen(stored, app_id, name, function, file, entry_point)
         samples = (_object(request_json, "--request"), _object(response_json, "--response"))
         async with open_code(settings) as files:
-            await files.check([hook])
+            await files.check_code([hook])
             tried = await files.try_out(hook, *samples)
         facts: dict[str, Any] = {
             "outcome": tried.outcome,

@@ -37,14 +37,15 @@ def kinvey() -> None:
 @kinvey.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--app-id", required=True, help="App that becomes this environment.")
-@click.option("--dry-run", is_flag=True, help="Check the file and its code; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Check all of the file; change nothing.")
 @config_option
 @json_option
 def apply(file: Path, app_id: str, dry_run: bool, config_file: Path | None, is_json: bool) -> None:
     """Apply an environment file: collections, hooks, endpoints, schedules, push credentials.
 
     Creates and updates, never deletes. Files it names are read from its own folder and below.
-    Nothing is changed unless the whole file is right and all its code parses.
+    All of it or nothing: nothing is changed unless the whole file is right, all its code parses and
+    all its push credentials could be used.
     """
 
     async def work() -> None:
@@ -54,10 +55,7 @@ def apply(file: Path, app_id: str, dry_run: bool, config_file: Path | None, is_j
         document = _json(_read(file), str(file))
         plan = read_environment(document, app_id, lambda name: _beside(file, name))
         async with open_code(settings_of(config_file)) as files:
-            if dry_run:
-                warnings = [*plan.warnings, *await files.check(plan.hooks)]
-            else:
-                warnings = await files.apply(plan)
+            warnings = await (files.check(plan) if dry_run else files.apply(plan))
         facts: dict[str, Any] = {
             "collections": len(plan.collections),
             "code": len(plan.hooks),

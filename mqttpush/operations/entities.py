@@ -288,15 +288,7 @@ class Entities:
         def unit(tx: Transaction) -> bool:
             if tx.apps.get(app_id) is None:
                 raise NotFound("app", app_id)
-            scope = Scope(app_id)
-            bucket = tx.sources.get(SourceKind.BUCKET, scope, collection)
-            is_new = bucket is None
-            if bucket is None:
-                now_ms = self._context.now_ms()
-                bucket = tx.sources.insert(SourceKind.BUCKET, scope, collection, "admin:", now_ms)
-            tx.entities.set_permission(bucket.key, permission)
-            rehear_source(tx, replace(bucket, permission=permission), ANY_AUTHENTICATED)
-            return is_new
+            return self.declare_in(tx, app_id, collection, permission)
 
         return await self._context.store.write(unit)
 
@@ -310,6 +302,20 @@ class Entities:
         return await self._context.store.read(unit)
 
     # --- inside a unit --------------------------------------------------------------------
+
+    def declare_in(
+        self, tx: Transaction, app_id: str, collection: str, permission: Permission
+    ) -> bool:
+        """`declare`, of an app that is there and a name that is checked."""
+        scope = Scope(app_id)
+        bucket = tx.sources.get(SourceKind.BUCKET, scope, collection)
+        is_new = bucket is None
+        if bucket is None:
+            now_ms = self._context.now_ms()
+            bucket = tx.sources.insert(SourceKind.BUCKET, scope, collection, "admin:", now_ms)
+        tx.entities.set_permission(bucket.key, permission)
+        rehear_source(tx, replace(bucket, permission=permission), ANY_AUTHENTICATED)
+        return is_new
 
     def _enter(
         self, tx: Transaction, credentials: Credentials, collection: str

@@ -1,23 +1,25 @@
 """Putting an environment file's plan into force, and trying code out (spec kinvey 9).
 
-Knows no file. The one idea: all code and all credentials are checked first, so a file that is
-refused has changed nothing.
+Knows no file. The one idea: all code and all credentials are checked first, and what the plan says
+is written in one unit of work, so a file that is refused has changed nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mqttpush.errors import CodeFailed, InvalidRequest
+from mqttpush.errors import CodeFailed, InvalidRequest, NotFound
 from mqttpush.hooks import Call, FailureKind, HookFailed, HostRefused, Language
-from mqttpush.models import Credentials, Json
+from mqttpush.models import Json
 from mqttpush.operations import Operations
 from mqttpush.operations.environment_file import Plan
 from mqttpush.operations.running import Running
 from mqttpush.server_code import Hook, HookKind
+from mqttpush.store import Store, Transaction
+from mqttpush.store.network_keys import SealedKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,12 @@ class DryHost:
 class EnvironmentFiles:
     """For the operator: apply a plan, check and try code."""
 
-    def __init__(self, operations: Operations, running: Running) -> None:
+    def __init__(self, store: Store, operations: Operations, running: Running) -> None:
+        self._store = store
         self._operations = operations
         self._running = running
 
-    async def check(self, hooks: list[Hook]) -> list[str]:
+    async def check_code(self, hooks: list[Hook]) -> list[str]:
         """Raises InvalidRequest that names the hook which could never run; returns warnings."""
         warnings = []
         for hook in hooks:
@@ -76,27 +79,37 @@ class EnvironmentFiles:
                 raise InvalidRequest(str(exc), field=_name(hook)) from exc
         return warnings
 
+    async def check(self, plan: Plan) -> list[str]:
+        """Whether the plan could be applied: raises what `apply` does, returns its warnings."""
+        return (await self._checked(plan)).warnings
+
     async def apply(self, plan: Plan) -> list[str]:
         """Create and update what the plan says, delete nothing; returns warnings.
 
-        Raises InvalidRequest, NotFound("app"): then nothing has changed but what came before.
+        Raises InvalidRequest, NotFound("app"): then nothing has changed.
         """
         operations, app_id = self._operations, plan.app_id
-        await operations.apps.get(app_id)
-        warnings = [*plan.warnings, *await self.check(plan.hooks)]
-        if plan.push:
-            await self._set_push(app_id, plan.push)
-        if plan.settings:
-            await operations.environments.change_settings(app_id, plan.settings)
-        for name, permission in plan.collections.items():
-            await operations.entities.declare(app_id, name, permission)
-        for hook in plan.hooks:
-            await operations.server_code.put_hook(hook)
-        for each in plan.schedules:
-            await operations.server_code.schedule_endpoint(
-                app_id, each.name, each.start_ms, each.interval
-            )
-        return warnings
+        checked = await self._checked(plan)
+
+        def unit(tx: Transaction) -> None:
+            if tx.apps.get(app_id) is None:
+                raise NotFound("app", app_id)
+            for network, keys in checked.keys.items():
+                operations.networks.keep(tx, app_id, network, keys)
+            if plan.settings:
+                settings = replace(tx.kinvey.settings(app_id), **plan.settings)
+                tx.kinvey.put_settings(app_id, settings)
+            for name, permission in plan.collections.items():
+                operations.entities.declare_in(tx, app_id, name, permission)
+            for hook in plan.hooks:
+                operations.server_code.put_hook(tx, hook)
+            for each in plan.schedules:
+                operations.server_code.schedule_endpoint(
+                    tx, app_id, each.name, each.start_ms, each.interval
+                )
+
+        await self._store.write(unit)
+        return checked.warnings
 
     async def try_out(self, hook: Hook, request: Json, response: Json) -> Tried:
         """Run the code once with a sample request; pushes, mails and writes are not done."""
@@ -126,14 +139,25 @@ class EnvironmentFiles:
         outcome = "complete" if result.is_final else "continue"
         return Tried(outcome, left, result.log, host.questions, seconds)
 
-    async def _set_push(self, app_id: str, push: Mapping[str, Json]) -> None:
-        token = await self._operations.apps.issue_admin_token(app_id, lifetime_s=60)
-        credentials = Credentials(app_id, token=token)
-        for network, fields in push.items():
+    async def _checked(self, plan: Plan) -> _Checked:
+        operations = self._operations
+        await operations.apps.get(plan.app_id)
+        warnings = [*plan.warnings, *await self.check_code(plan.hooks)]
+        keys = {}
+        for network, fields in plan.push.items():
             try:
-                await self._operations.networks.set(credentials, network, fields)
+                keys[network] = await operations.networks.checked(plan.app_id, network, fields)
             except InvalidRequest as exc:
                 raise InvalidRequest(str(exc), field=f"push ({network})") from exc
+        return _Checked(warnings, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What only checking tells of a plan. keys: by network, as they are kept."""
+
+    warnings: list[str]
+    keys: Mapping[str, SealedKeys]
 
 
 _SAMPLE: Json = {

@@ -21,7 +21,6 @@ from mqttpush.events import RunsQueued
 from mqttpush.models import NEVER_MS, Credentials, Json, Principal, PrincipalKind
 from mqttpush.operations.context import Context
 from mqttpush.operations.hook_documents import (
-    INTERVALS_MS,
     HookDocument,
     is_url,
     names_endpoint,
@@ -71,15 +70,6 @@ class ServerCode:
         self._context = context
 
     # --- the operator's ---------------------------------------------------------------------
-
-    async def put_hook(self, hook: Hook) -> None:
-        """Make or replace a hook, an endpoint or common code; raises NotFound("app")."""
-
-        def unit(tx: Transaction) -> None:
-            _require_app(tx, hook.app_id)
-            tx.server_code.put_hook(replace(hook, modified_ms=self._context.now_ms()))
-
-        await self._context.store.write(unit)
 
     async def delete_hook(self, app_id: str, kind: HookKind, name: str, function: str) -> None:
         """Raises NotFound."""
@@ -138,27 +128,6 @@ class ServerCode:
             return reseal.result()
 
         return await self._context.store.write(unit)
-
-    async def schedule_endpoint(
-        self, app_id: str, name: str, start_ms: int, interval: str | None
-    ) -> None:
-        """One schedule an endpoint, a second takes its place (spec kinvey 8.9)."""
-        if interval is not None and interval not in INTERVALS_MS:
-            raise InvalidRequest(f"must be one of {', '.join(INTERVALS_MS)}", field="interval")
-
-        def unit(tx: Transaction) -> None:
-            _require_app(tx, app_id)
-            plan = orjson.dumps({"start": start_ms, "interval": interval}).decode()
-            due_ms = next_interval_ms(start_ms, interval, self._context.now_ms())
-            if due_ms == NEVER_MS:  # once, and that was before
-                tx.server_code.delete_schedules(app_id, JobKind.ENDPOINT, name)
-                return
-            tx.server_code.put_schedule(
-                Schedule(app_id, JobKind.ENDPOINT, name, plan, name, {}, due_ms)
-            )
-            tx.emit(RunsQueued())
-
-        await self._context.store.write(unit)
 
     async def schedules(self, app_id: str) -> list[Schedule]:
         """All of an app."""
@@ -298,6 +267,27 @@ class ServerCode:
         return await self._context.store.read(unit)
 
     # --- inside a unit ----------------------------------------------------------------------
+
+    def put_hook(self, tx: Transaction, hook: Hook) -> None:
+        """Make or replace a hook, an endpoint or common code, of an app that is there."""
+        tx.server_code.put_hook(replace(hook, modified_ms=self._context.now_ms()))
+
+    def schedule_endpoint(
+        self, tx: Transaction, app_id: str, name: str, start_ms: int, interval: str | None
+    ) -> None:
+        """One schedule an endpoint, a second takes its place (spec kinvey 8.9).
+
+        interval: of `INTERVALS_MS`, None for once.
+        """
+        plan = orjson.dumps({"start": start_ms, "interval": interval}).decode()
+        due_ms = next_interval_ms(start_ms, interval, self._context.now_ms())
+        if due_ms == NEVER_MS:  # once, and that was before
+            tx.server_code.delete_schedules(app_id, JobKind.ENDPOINT, name)
+            return
+        tx.server_code.put_schedule(
+            Schedule(app_id, JobKind.ENDPOINT, name, plan, name, {}, due_ms)
+        )
+        tx.emit(RunsQueued())
 
     def _admin(self, tx: Transaction, credentials: Credentials) -> str:
         principal = self._context.authenticate(tx, credentials)

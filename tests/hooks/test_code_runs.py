@@ -21,6 +21,7 @@ from mqttpush.operations import Operations
 from mqttpush.operations.business_logic import BusinessLogic
 from mqttpush.operations.code_runs import PER_APP, CodeRuns, HookLog
 from mqttpush.operations.context import Context
+from mqttpush.operations.server_code import ServerCode
 from mqttpush.server_code import Hook, HookKind, Job, JobKind, LogLine, Schedule
 from mqttpush.store import Transaction
 from mqttpush.store.blobs import open_blobs
@@ -153,6 +154,10 @@ def _put(tx: Transaction, schedule: Schedule) -> None:
     tx.server_code.put_schedule(schedule)
 
 
+def _put_hook(tx: Transaction, *, server_code: ServerCode, hook: Hook) -> None:
+    server_code.put_hook(tx, hook)
+
+
 def _insert(tx: Transaction, job: Job) -> None:
     tx.server_code.insert_job(job)
 
@@ -254,11 +259,14 @@ async def test_a_run_is_not_run_again_while_its_end_cannot_be_written() -> None:
 async def test_a_schedule_that_is_due_once_is_forgotten() -> None:
     async with stage_of() as stage:
         app_id = await stage.app("clock")
-        server_code = stage.operations.server_code
-        await server_code.schedule_endpoint(app_id, "tick", stage.now_ms + 1000, None)
+        server_code, store = stage.operations.server_code, stage.context.store
+        soon_ms, before_ms = stage.now_ms + 1000, stage.now_ms - 1000
+        await store.write(lambda tx: server_code.schedule_endpoint(tx, app_id, "t", soon_ms, None))
         [schedule] = await server_code.schedules(app_id)
-        assert schedule.next_ms == stage.now_ms + 1000
-        await server_code.schedule_endpoint(app_id, "tick", stage.now_ms - 1000, None)
+        assert schedule.next_ms == soon_ms
+        await store.write(
+            lambda tx: server_code.schedule_endpoint(tx, app_id, "t", before_ms, None)
+        )
         assert await server_code.schedules(app_id) == []
 
 
@@ -284,7 +292,9 @@ async def test_an_app_made_anew_runs_none_of_the_old_ones_code() -> None:
             app_id = await stage.app("reborn")
             code = {"entryPoint": entry_point}
             hook = Hook(app_id, HookKind.ENDPOINT, "e", "onRequest", "python", code)
-            await stage.operations.server_code.put_hook(hook)
+            await stage.context.store.write(
+                partial(_put_hook, server_code=stage.operations.server_code, hook=hook)
+            )
             job = Job(app_id, JobKind.ENDPOINT, "e", "scheduler", ready_ms=stage.now_ms)
             await stage.context.store.write(partial(_insert, job=job))
             stage.runner.sources.clear()
