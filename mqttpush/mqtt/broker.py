@@ -196,7 +196,7 @@ class Broker:
             return
         handle.is_paused = True
         self._pushes.refresh(handle)
-        if handle.connection.state is State.OPEN:
+        if handle.connection.state is State.OPEN and not handle.connection.is_onboarding:
             handle.unsent_bytes = self._unsent(handle)
             self.begin_stage(handle, "stall_timeout_s")
 
@@ -204,7 +204,8 @@ class Broker:
         """The socket takes bytes again."""
         handle.is_paused = False
         if handle.connection.state is State.OPEN:
-            handle.stage_deadline = inf
+            if not handle.connection.is_onboarding:
+                handle.stage_deadline = inf
             self._pushes.resume(handle)
 
     def lost(self, handle: Handle) -> None:
@@ -436,6 +437,9 @@ class Broker:
             self.abort(handle, handle.stage.removesuffix("_s"))
         elif now >= connection.keep_alive_deadline():  # [MQTT-3.1.2-24]
             self.close(handle, ReasonCode.KEEP_ALIVE_TIMEOUT)
+        elif connection.is_onboarding:
+            self.metrics.limits_reached.add("mqtt.onboarding_timeout_s")
+            self.close(handle, ReasonCode.MAXIMUM_CONNECT_TIME)
         else:
             unsent_bytes = self._unsent(handle)
             if unsent_bytes >= handle.unsent_bytes:

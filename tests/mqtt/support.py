@@ -17,7 +17,9 @@ from mqttpush.mqtt.connection import NO_PACKET_LIMIT, Connection, Rules
 from mqttpush.mqtt.handle import Handle
 from mqttpush.mqtt.happenings import Closed, ConnectionEvent, ConnectReceived
 from mqttpush.mqtt.packets import (
+    ConnAck,
     Connect,
+    Disconnect,
     Packet,
     Properties,
     Subscribe,
@@ -170,6 +172,13 @@ class Client:
 
     def packets(self) -> list[Packet]:
         return packets_of(self.version, self.transport.take())
+
+
+def reason_of(client: Client) -> int:
+    """The code in the last packet the client got, a CONNACK or DISCONNECT."""
+    last = client.packets()[-1]
+    assert isinstance(last, ConnAck | Disconnect)
+    return last.reason_code
 
 
 Answer = Callable[[ConnectAttempt], Admitted | Refused]

@@ -13,7 +13,6 @@ from mqttpush.mqtt.packets import (
     ConnAck,
     Connect,
     Disconnect,
-    Packet,
     PingReq,
     Property,
     Publish,
@@ -21,16 +20,8 @@ from mqttpush.mqtt.packets import (
     SubAck,
     Version,
 )
-from tests.mqtt.support import TOPIC, Client, World, clause, subscribe
+from tests.mqtt.support import TOPIC, World, clause, reason_of, subscribe
 from tests.support.loop import in_loop
-
-
-def reason_of(client: Client) -> int:
-    """The code in the last packet the client got, a CONNACK or DISCONNECT."""
-    last: Packet = client.packets()[-1]
-    assert isinstance(last, ConnAck | Disconnect)
-    return last.reason_code
-
 
 # -- authentication --
 
