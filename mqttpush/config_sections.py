@@ -186,7 +186,7 @@ class MqttSettings(Section):
         10.0,
         gt=0,
         le=300,
-        description="longest check of a batch of CONNECTs, seconds",
+        description="longest wait of a CONNECT for its check, seconds",
         examples=[10.0],
     )
     max_authenticate_batch: int = Field(
@@ -232,7 +232,7 @@ class MqttSettings(Section):
         4096,
         ge=512,
         le=1048576,
-        description="largest packet before the client is authenticated, bytes",
+        description="most that a client may send before it is authenticated, bytes",
         examples=[4096],
     )
     max_packet_bytes: int = Field(

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Protocol
 
 from mqttpush.errors import MqttPushError
-from mqttpush.mqtt.connection import Rules
+from mqttpush.mqtt.connection import Rules, State
 from mqttpush.mqtt.handle import Handle
 from mqttpush.mqtt.packets import ReasonCode
 
@@ -78,7 +78,7 @@ class Authenticate(Protocol):
 
 
 class AuthenticationQueue:
-    """Bounded by the number of unauthenticated connections, of which each waits at most once."""
+    """Bounded by twice the number of unauthenticated connections, of which each waits once."""
 
     def __init__(
         self,
@@ -95,8 +95,10 @@ class AuthenticationQueue:
         self._is_task_due = False
 
     def add(self, attempt: ConnectAttempt) -> None:
-        """Answered later through `on_answer`, within `authenticate_timeout_s` of its batch."""
+        """Answered later through `on_answer`, unless its connection has ended before."""
         self._waiting.append(attempt)
+        if len(self._waiting) > 2 * self._rules.settings.max_unauthenticated:
+            self._waiting = [each for each in self._waiting if _is_waited_for(each)]
         if self._task is None and not self._is_task_due:
             # Not now: the other CONNECTs of this tick belong to the same batch.
             self._is_task_due = True
@@ -118,13 +120,20 @@ class AuthenticationQueue:
     async def _work(self) -> None:
         """One task for all connections; ends when nobody waits."""
         try:
-            while self._waiting:
-                size = self._rules.settings.max_authenticate_batch
-                batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            while batch := self._take_batch():
                 for attempt, answer in zip(batch, await self._ask(batch), strict=True):
                     self._on_answer(attempt, answer)
         finally:
             self._task = None
+
+    def _take_batch(self) -> list[ConnectAttempt]:
+        """The next attempts; who has gone or was refused meanwhile costs the store nothing."""
+        size = self._rules.settings.max_authenticate_batch
+        batch: list[ConnectAttempt] = []
+        while self._waiting and not batch:
+            taken, self._waiting = self._waiting[:size], self._waiting[size:]
+            batch = [attempt for attempt in taken if _is_waited_for(attempt)]
+        return batch
 
     async def _ask(self, batch: Sequence[ConnectAttempt]) -> Sequence[Admitted | Refused]:
         try:
@@ -138,3 +147,7 @@ class AuthenticationQueue:
         except Exception:
             logger.exception("CONNECTs refused, authentication failed")
         return [Refused(RefusalReason.SERVER_UNAVAILABLE)] * len(batch)  # fail closed
+
+
+def _is_waited_for(attempt: ConnectAttempt) -> bool:
+    return attempt.handle.connection.state is State.CHECKING

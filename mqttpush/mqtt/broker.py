@@ -343,7 +343,6 @@ class Broker:
             self._on_closed(handle)
 
     def _on_connect(self, handle: Handle, connect: Connect) -> None:
-        handle.stage_deadline = inf  # from here on `authenticate_timeout_s` bounds the wait
         now = self._clock()
         reason: ReasonCode | None = None
         if self._is_draining:
@@ -356,6 +355,7 @@ class Broker:
         if reason is not None:
             self._refuse(handle, reason)
             return
+        self.begin_stage(handle, "authenticate_timeout_s")
         attempt = ConnectAttempt(
             handle,
             connect.client_id,
@@ -400,6 +400,8 @@ class Broker:
             self.begin_stage(handle, "onboarding_timeout_s")
         elif handle.is_paused:
             self.begin_stage(handle, "stall_timeout_s")
+        else:
+            handle.stage_deadline = inf
         self._wheel.schedule(handle)
         self._apply(handle, events)
 
@@ -431,7 +433,10 @@ class Broker:
         if handle not in self._handles:
             return
         connection = handle.connection
-        if connection.state is not State.OPEN:
+        if connection.state is State.CHECKING:
+            self.metrics.limits_reached.add("mqtt.authenticate_timeout_s")
+            self._refuse(handle, ReasonCode.SERVER_UNAVAILABLE)
+        elif connection.state is not State.OPEN:
             if connection.state is not State.CLOSED:
                 self.metrics.limits_reached.add(f"mqtt.{handle.stage}")
             self.abort(handle, handle.stage.removesuffix("_s"))

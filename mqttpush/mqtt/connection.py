@@ -208,7 +208,7 @@ class Connection:
 
     def _hold(self, buffer: bytes | bytearray) -> Sequence[ConnectionEvent]:
         """Keep what a client sends before its CONNACK (v5 3.1.4 allows it to), bounded."""
-        if len(buffer) > self._rules.settings.max_packet_bytes:
+        if len(buffer) > self._rules.settings.max_packet_before_auth_bytes:
             return self.refuse(ReasonCode.QUOTA_EXCEEDED, "too much sent before CONNACK")
         if self._buffer is None:
             self._buffer = bytearray(buffer)

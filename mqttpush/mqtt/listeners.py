@@ -28,8 +28,9 @@ from mqttpush.mqtt.tls import TlsLayer, build_context
 from mqttpush.mqtt.websocket import WebSocketLayer
 from mqttpush.peers import Networks
 
-# TLS handshake, upgrade request (16 KiB at most) and CONNECT: what a stranger may send in all
-# through the layers, which buffer it. Plain TCP is bounded by the packet size.
+# TLS handshake, upgrade request (16 KiB at most), CONNECT and what comes before its answer: what a
+# stranger may send in all through the layers, which buffer it. Plain TCP is bounded by the packet
+# size.
 MAX_EARLY_BYTES = 65_536
 # Below this many free file descriptors a new connection is closed at once; with none left at all,
 # libuv accepts and closes by itself, so no listener spins.
@@ -97,7 +98,7 @@ class Socket(asyncio.Protocol):
         if self._layer is None:
             self._is_silent = self._listeners.broker.receive(handle, data)
         else:
-            if handle.connection.state is State.NEW:
+            if handle.connection.state < State.OPEN:
                 self._early_bytes += len(data)
                 if self._early_bytes > MAX_EARLY_BYTES:
                     self._listeners.broker.abort(handle, "too_much_before_connect")

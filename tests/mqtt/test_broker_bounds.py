@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+
 from mqttpush.mqtt.broker import Admitted
 from mqttpush.mqtt.packets import Publish, ReasonCode, Version
-from tests.mqtt.support import World, reason_of
+from tests.mqtt.support import Client, World, reason_of
 from tests.support.loop import in_loop
 
 
@@ -32,3 +34,52 @@ async def test_an_onboarding_connection_gains_no_time_by_not_reading_for_a_while
     world.broker.resume(client.handle)
     world.pass_time(20.5)
     assert client.transport.is_closing
+
+
+@in_loop
+async def test_a_connect_that_waits_too_long_for_its_check_is_refused() -> None:
+    world = World(authenticate_timeout_s=10, max_authenticate_batch=1)
+    world.gate.clear()
+    first, second = world.knock("first"), world.knock("second", Version.V5)
+    await world.settle()
+    assert len(world.batches) == 1
+    world.pass_time(10.5)
+    assert (reason_of(first), reason_of(second)) == (3, ReasonCode.SERVER_UNAVAILABLE)
+    assert world.reached("authenticate_timeout_s") == 2
+    late = await _admitted_once_the_gate_opens(world)
+    assert late.transport.take()
+    assert [attempt.client_id for batch in world.batches for attempt in batch] == ["first", "late"]
+
+
+async def _admitted_once_the_gate_opens(world: World) -> Client:
+    client = world.knock("late")
+    world.gate.set()
+    await world.settle()
+    return client
+
+
+@in_loop
+async def test_those_who_knock_and_go_are_not_kept_while_the_store_hangs() -> None:
+    world = World(max_unauthenticated=10)
+    world.gate.clear()
+    world.knock("first")
+    await world.settle()
+    sockets = []
+    for number in range(100):
+        client = world.knock(f"client-{number}")
+        sockets.append(weakref.ref(client.transport))
+        world.broker.lost(client.handle)
+        del client
+    world.pass_time(11)  # the wheel lets go of them too
+    assert sum(socket() is not None for socket in sockets) <= 20
+    world.gate.set()
+    await world.settle()
+    assert [len(batch) for batch in world.batches] == [1]
+
+
+@in_loop
+async def test_an_admitted_client_is_not_cut_when_the_time_of_its_check_is_over() -> None:
+    world = World(authenticate_timeout_s=1)
+    client = await world.connect(keep_alive_s=600)
+    world.pass_time(100)
+    assert not client.transport.is_closing

@@ -465,9 +465,10 @@ def test_packets_sent_before_connack_are_read_after_it(version: Version) -> None
 
 
 def test_too_much_before_connack_ends_the_connection() -> None:
-    link = Link(limits=settings(max_packet_bytes=1024))
+    link = Link(limits=settings(max_packet_before_auth_bytes=1024))
     link.send(Connect(Version.V3_1_1, TOPIC))
-    assert is_closed(link.feed(b"\x30" * 2000))
+    assert not is_closed(link.feed(b"\x30" * 1024))
+    assert is_closed(link.feed(b"\x30"))
     assert link.replies() == [ConnAck(3)]
 
 
