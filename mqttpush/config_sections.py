@@ -416,6 +416,12 @@ class LimitSettings(Section):
     max_mqtt_installations_per_owner: int = Field(
         16, ge=1, le=1000, description="MQTT installations of one user or thing"
     )
+    max_browsers_per_owner: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="browsers of one user or thing; of more, that registered longest ago goes",
+    )
     max_device_tokens_per_user: int = Field(
         100,
         ge=1,

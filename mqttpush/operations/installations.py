@@ -360,6 +360,14 @@ class Installations:
                 f"is required for {draft.device_type.value}", field=_REGISTRATION_ID
             )
         token = self._checked_token(draft.device_type, draft.registration_id)
+        installation = self._install_token(tx, owner, draft, token)
+        if draft.device_type is DeviceType.WEBPUSH:
+            self._forget_oldest_browsers(tx, installation)
+        return installation
+
+    def _install_token(
+        self, tx: Transaction, owner: Owner, draft: InstallationDraft, token: str
+    ) -> Installation:
         others = _same_device(tx, owner.app_id, draft.device_type, token)
         if not others:
             return self._insert(tx, owner, draft, token)
@@ -370,6 +378,19 @@ class Installations:
                 tx.installations.delete(other.installation_id)
                 tx.emit(InstallationRemoved(other.owner, other.installation_id))
         return self._update(tx, replace(kept, registration_id=token), owner, draft)
+
+    def _forget_oldest_browsers(self, tx: Transaction, newest: Installation) -> None:
+        """A browser costs nothing to invent, and each is a request of ours for each push."""
+        others = [
+            each
+            for each in tx.installations.list_of(newest.owner)
+            if each.device_type is DeviceType.WEBPUSH
+            and each.installation_id != newest.installation_id
+        ]
+        others.sort(key=lambda each: each.updated_ms, reverse=True)
+        for each in others[self._context.limits.max_browsers_per_owner - 1 :]:
+            tx.installations.delete(each.installation_id)
+            tx.emit(InstallationRemoved(each.owner, each.installation_id))
 
     def _checked_token(self, device_type: DeviceType, token: str) -> str:
         """The token as it is kept; raises InvalidRequest for one the network would not know."""

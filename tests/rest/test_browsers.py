@@ -6,9 +6,10 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from mqttpush.config import LimitSettings
 from tests.rest.support import assert_refused
 from tests.support.rest import Account, Api, unique
-from tests.support.tokens import subscription
+from tests.support.tokens import device_token, subscription
 
 
 def install(api: Api, account: Account, token: Any, **fields: Any) -> Any:
@@ -52,6 +53,20 @@ def test_a_browser_moves_to_the_last_user_who_installs_it(
     made = install(api, other_user, subscription(name))
     assert ids_of(api, user) == []
     assert ids_of(api, other_user) == [made["installationID"]]
+
+
+def test_of_too_many_browsers_of_one_user_the_one_registered_longest_ago_goes(
+    api: Api, user: Account
+) -> None:
+    limit = LimitSettings().max_browsers_per_owner
+    made = [install(api, user, subscription(unique("browser"))) for _ in range(limit)]
+    first, second = made[0], made[1]
+    install(api, user, json.loads(first["installationRegistrationID"]))
+    device = {"deviceType": "ANDROID", "installationRegistrationID": device_token("ANDROID")}
+    phone = api.ok("POST", "/installations", token=user.token, json=device)
+    newest = install(api, user, subscription(unique("browser")))
+    kept = {each["installationID"] for each in (*made, phone, newest)} - {second["installationID"]}
+    assert set(ids_of(api, user)) == kept
 
 
 def test_only_its_owner_and_the_admin_see_a_subscription(
