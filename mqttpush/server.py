@@ -8,6 +8,7 @@ a CONNECT is checked by a verb, whose commit tells the router about the connecti
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -174,6 +175,10 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         operations = server.operations
         keeper = BlobKeeper(store=store, blobs=context.blobs, now_ms=now_ms)
         await keeper.remove_orphans()
+        # Code and constants live as long as the process; looking through them for garbage again and
+        # again, 80,000 objects, stops the loop for 0.15 s each time.
+        gc.collect()
+        gc.freeze()
         try:
             await server.start()
             async with asyncio.TaskGroup() as tasks:
