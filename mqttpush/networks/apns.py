@@ -123,15 +123,19 @@ class ApnsNetwork:
         """
         if token is not None and not is_token(Network.APNS, token):
             return answers.ours(answers.TOKEN_INVALID)
-        sent = Sent(Ending.NOT_CONFIGURED, "not_configured")
+        taken, foreign = None, Sent(Ending.NOT_CONFIGURED, "not_configured")
         for is_development in (False, True):
             provider = self._providers.of(keys)[is_development]
             if provider is None:
                 continue
             sent = await self._test_one(provider, token, is_development)
-            if sent.ending is not Ending.DELIVERED:
-                break
-        return sent
+            if sent.ending is Ending.DELIVERED:
+                taken = sent
+            elif token is None or sent.ending is not Ending.TOKEN_MISMATCH:
+                return sent
+            else:
+                foreign = sent  # no device is of both environments
+        return taken or foreign
 
     async def close(self) -> None:
         """End the connections; what is sent after that is not."""
@@ -147,6 +151,9 @@ class ApnsNetwork:
         sent = await self._post(provider, push, delivery_headers(push, provider.topic))
         if token is None and sent.code in _ABOUT_DEVICE:
             return Sent(Ending.DELIVERED, sent.code, detail="the credentials are good")
+        if sent.ending is Ending.DELIVERED:
+            found = "sandbox: `development` is true" if is_development else "production environment"
+            return sent._replace(detail=f"a device of Apple's {found}")
         return sent
 
     async def _post(self, provider: _Provider, push: Push, headers: tuple[str, ...]) -> Sent:

@@ -190,6 +190,23 @@ async def test_a_test_with_a_wrong_key_says_so_and_one_with_a_dead_device_does_n
         assert (await network.test(world.keys(APNS), "nonsense")).code == "token_invalid"
 
 
+@in_loop
+@pytest.mark.parametrize(
+    ("environment", "detail"), [("production", "production"), ("sandbox", "`development` is true")]
+)
+async def test_a_test_says_which_environment_a_device_is_of(environment: str, detail: str) -> None:
+    async with open_world() as world:
+        network, keys = world.networks[APNS], world.keys(APNS)
+        (token,) = world.providers.apns.make_tokens(1, environment=environment)
+        sent = await network.test(keys, token)
+        assert (sent.ending, detail in sent.detail) == (Ending.DELIVERED, True)
+        (foreign,) = world.providers.apns.make_tokens(1, topic="com.example.other")
+        assert (await network.test(keys, foreign)).ending is Ending.TOKEN_MISMATCH
+        (dead,) = world.providers.apns.make_tokens(1, environment=environment)
+        world.providers.apns.kill([dead])
+        assert (await network.test(keys, dead)).ending is Ending.TOKEN_REMOVED
+
+
 def headers(**changes: Any) -> dict[str, str]:
     names = PhonePayload.__dataclass_fields__
     own = {name: changes.pop(name) for name in list(changes) if name in names}
