@@ -174,9 +174,10 @@ class Accounts:
     async def look_up(
         self, credentials: Credentials, criteria: Mapping[str, Any], limit: int
     ) -> list[Account]:
-        """Those whose fields are just so."""
+        """Those whose fields are just so; nobody who is suspended."""
         tests = tuple(Test(tuple(name.split(".")), "$eq", criteria[name]) for name in criteria)
-        return await self.find(credentials, EntityQuery(And(tests), limit=limit))
+        found = await self.find(credentials, EntityQuery(And(tests), limit=limit))
+        return [account for account in found if not account.user.is_disabled]
 
     async def exists(self, credentials: Credentials, username: str) -> bool:
         """Is the user name taken? For whoever may sign up."""
@@ -190,13 +191,15 @@ class Accounts:
     async def change(self, credentials: Credentials, user_id: str, draft: AccountDraft) -> Account:
         """Put these fields in place of all others; for the user himself and the administrator.
 
-        A new password ends the user's other sessions.
+        A new password ends the user's other sessions; the one he has is not new.
         """
         context = self._context
         password_hash = None
         if draft.password is not None:
-            await context.store.read(lambda tx: self._own(tx, credentials, user_id))
-            password_hash = await context.passwords.hash(draft.password)
+            _, user = await context.store.read(lambda tx: self._own(tx, credentials, user_id))
+            # Libraries that keep the password write it back with every other field.
+            if not await context.passwords.verify(user.password_hash, draft.password):
+                password_hash = await context.passwords.hash(draft.password)
 
         def unit(tx: Transaction) -> Account:
             principal, user = self._own(tx, credentials, user_id)

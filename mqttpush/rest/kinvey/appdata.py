@@ -134,7 +134,8 @@ class AppdataRoutes:
         visit, collection = await self._enter(request)
         entity_id = request.parameters["entityID"]
         if entity_id == _DELTA:
-            raise InvalidRequest("is not done by this server", code="FeatureUnavailable")
+            # As of a collection without delta sets: shipped libraries then read it whole.
+            raise InvalidRequest("there are no delta sets", code="MissingConfiguration")
         if collection == USER_COLLECTION:
             request.parameters = {**request.parameters, "id": entity_id}
             return await self._users.get(request)

@@ -39,7 +39,6 @@ _UNAVAILABLE: Final = tuple(
     for methods, path in (
         ("GET POST PUT DELETE", r"(group|blob|stream)(/.*)?"),
         ("POST", r"appdata/[^/]+/[^/]+/_group"),
-        ("GET", r"appdata/[^/]+/[^/]+/_deltaset"),
         (
             "POST",
             r"rpc/[^/]+/[^/]+/(user-password-reset-initiate|user-email-verification-initiate)",

@@ -11,7 +11,7 @@ import orjson
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json
-from mqttpush.operations.accounts import AccountDraft, Accounts, Session
+from mqttpush.operations.accounts import Account, AccountDraft, Accounts, Session
 from mqttpush.operations.entity_documents import project
 from mqttpush.operations.user_documents import OWN_FIELDS, user_document
 from mqttpush.rest.kinvey import answers
@@ -107,7 +107,9 @@ class UserRoutes:
             session = await self._accounts.sign_up(visit.credentials, draft)
             user = session.account.user
             location = f"{request.base_url}/user/{user.app_id}/{quote(user.user_id)}"
-            return ApiResponse(201, _of_session(session), headers={"location": location})
+            # Shipped libraries log in again with the password they find here.
+            document = {**_of_session(session), "password": session.password or draft.password}
+            return ApiResponse(201, document, headers={"location": location})
 
         return await self._run(Hooked(visit, body, request.query), Operation.INSERT, verb)
 
@@ -141,7 +143,7 @@ class UserRoutes:
     async def _fetch_one(self, visit: Visit, user_id: str) -> ApiResponse:
         async def verb(hooked: Hooked) -> ApiResponse:
             account = await self._accounts.get(visit.credentials, user_id)
-            return ApiResponse(200, user_document(account))
+            return ApiResponse(200, _shown(visit, account))
 
         return await self._run(Hooked(visit, None, visit.query, user_id), Operation.FETCH, verb)
 
@@ -191,7 +193,7 @@ class UserRoutes:
         async def verb(hooked: Hooked) -> ApiResponse:
             draft = _draft(hooked.body, is_new=False)
             account = await self._accounts.change(visit.credentials, user_id, draft)
-            return ApiResponse(200, user_document(account))
+            return ApiResponse(200, _shown(visit, account))
 
         hooked = Hooked(visit, visit.object(), request.query, user_id)
         return await self._run(hooked, Operation.UPDATE, verb)
@@ -235,8 +237,17 @@ class UserRoutes:
 def _of_session(session: Session) -> Json:
     document = user_document(session.account)
     document["_kmd"]["authtoken"] = session.token
-    if session.password is not None:
-        document["password"] = session.password
+    return document
+
+
+def _shown(visit: Visit, account: Account) -> Json:
+    """The document; with his session's token for the user himself.
+
+    Shipped libraries keep this document in place of the one of the log-in, and need the token.
+    """
+    document, token = user_document(account), visit.credentials.token
+    if token is not None and visit.principal.subject == account.user.subject:
+        document["_kmd"]["authtoken"] = token
     return document
 
 

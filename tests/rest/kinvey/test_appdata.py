@@ -174,10 +174,16 @@ def test_names_that_are_no_collections_are_refused(env: Environment, ann: Member
     for name in ("_hidden", "a.b", "a" * 129):
         response = env.call("GET", f"appdata/{name}", ann.authorization)
         assert_error(response, 400, "InvalidIdentifier")
-    for folder in ("_group", "_deltaset"):
-        method = "POST" if folder == "_group" else "GET"
-        response = env.call(method, f"appdata/books/{folder}", ann.authorization)
-        assert_error(response, 400, "FeatureUnavailable")
+    response = env.call("POST", "appdata/books/_group", ann.authorization)
+    assert_error(response, 400, "FeatureUnavailable")
+
+
+@pytest.mark.spec("kinvey 7.2")
+def test_who_asks_for_a_delta_set_is_told_to_read_the_collection_whole(
+    env: Environment, ann: Member, books: str
+) -> None:
+    path = f"appdata/{books}/_deltaset?since=2026-01-01T00:00:00.000Z"
+    assert_error(env.call("GET", path, ann.authorization), 403, "MissingConfiguration")
 
 
 @pytest.mark.spec("kinvey 7.2")

@@ -113,7 +113,7 @@ def test_what_a_user_may_not_write_stays_as_it_is(
     for name in ("_id", "username", "_acl"):
         assert saved[name] == own[name]
     assert saved["_kmd"]["ect"] == own["_kmd"]["ect"]
-    assert "authtoken" not in saved["_kmd"]
+    assert saved["_kmd"]["authtoken"] == joe.authtoken
     name_of_sue = kinvey.ok("GET", "user/_me", sue.authorization)["username"]
     refused = kinvey.call("PUT", f"user/{joe.id}", joe.authorization, {"username": name_of_sue})
     assert_error(refused, 409, "UserAlreadyExists")

@@ -42,14 +42,12 @@ def test_signing_up_gives_a_document_and_a_session(kinvey: Environment) -> None:
     assert {name: user[name] for name in ("username", "email", "team")} == {
         name: body[name] for name in ("username", "email", "team")
     }
-    assert "password" not in user
+    assert user.pop("password") == "secret"
     assert user["_acl"] == {"creator": user["_id"]}
     assert set(user["_kmd"]) == {"ect", "lmt", "authtoken"}
     assert TIME.fullmatch(user["_kmd"]["ect"])
     assert user["_messaging"] == {"pushTokens": []}
-    own = kinvey.ok("GET", "user/_me", session_of(user))
-    del user["_kmd"]["authtoken"]
-    assert own == user
+    assert kinvey.ok("GET", "user/_me", session_of(user)) == user
 
 
 @pytest.mark.spec("kinvey 3")
@@ -241,7 +239,7 @@ def test_a_change_replaces_the_document(kinvey: Environment) -> None:
     assert changed["_kmd"]["ect"] == user["_kmd"]["ect"]
     assert changed["_kmd"]["lmt"] >= user["_kmd"]["lmt"]
     renamed = kinvey.ok("PUT", path, kinvey.master, {**changed, "username": unique("renamed")})
-    assert kinvey.ok("GET", path, own) == renamed
+    assert kinvey.ok("GET", path, kinvey.master) == renamed
     assert renamed["_kmd"]["ect"] == user["_kmd"]["ect"]
     other = sign_up(kinvey)
     taken = kinvey.call("PUT", path, own, {"username": other["username"]})
@@ -262,6 +260,31 @@ def test_a_new_password_ends_the_other_sessions(kinvey: Environment) -> None:
     refused = kinvey.call("POST", "user/login", kinvey.app, pair)
     assert_error(refused, 401, "InvalidCredentials")
     kinvey.ok("POST", "user/login", kinvey.app, {**pair, "password": "another"})
+
+
+@pytest.mark.spec("kinvey 3")
+def test_the_password_one_has_is_not_new(kinvey: Environment) -> None:
+    user = sign_up(kinvey)
+    pair = {name: user[name] for name in ("username", "password")}
+    other = session_of(kinvey.ok("POST", "user/login", kinvey.app, pair))
+    kinvey.ok("PUT", f"user/{user['_id']}", session_of(user), {**user, "team": "b"})
+    assert kinvey.ok("GET", "user/_me", other)["team"] == "b"
+
+
+@pytest.mark.spec("kinvey 3")
+def test_a_user_finds_the_token_of_his_session_in_his_document(
+    kinvey: Environment, joe: Member
+) -> None:
+    user = sign_up(kinvey)
+    path, token = f"user/{user['_id']}", user["_kmd"]["authtoken"]
+    for answer in (
+        kinvey.ok("GET", "user/_me", session_of(user)),
+        kinvey.ok("GET", path, session_of(user)),
+        kinvey.ok("PUT", path, session_of(user), {"team": "a"}),
+    ):
+        assert answer["_kmd"]["authtoken"] == token
+    for authorization in (joe.authorization, kinvey.master):
+        assert "authtoken" not in kinvey.ok("GET", path, authorization)["_kmd"]
 
 
 @pytest.mark.spec("kinvey 3")
@@ -290,6 +313,10 @@ def test_deleting_is_for_good_or_suspends_by_version(
     assert_error(refused, 401, "InvalidCredentials")
     seen = kinvey.call("GET", path, kinvey.master)
     assert seen.status_code == (404 if is_gone else 200)
+    name = {"username": user["username"]}
+    assert kinvey.ok("POST", "user/_lookup", kinvey.master, name) == []
+    known = kinvey.ok("POST", "rpc/check-username-exists", kinvey.app, name)
+    assert known == {"usernameExists": not is_gone}
     restored = kinvey.call("POST", f"{path}/_restore", kinvey.master)
     assert restored.status_code == (404 if is_gone else 204)
     if not is_gone:
