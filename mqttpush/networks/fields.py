@@ -92,12 +92,12 @@ def private_key(pem: str, field: str) -> PrivateKeyTypes:
     The primes of an RSA key are not tried, which takes 70 to 700 ms: `check_numbers` does that,
     once, before a key is kept.
     """
-    found = _PEM.search(pem)
-    if found is None:
+    kinds = _PEM.findall(pem)
+    if not kinds:
         raise InvalidRequest("must be PEM text (-----BEGIN PRIVATE KEY-----)", field=field)
-    if "PRIVATE" not in found[1]:
-        kind = found[1].lower()
-        raise InvalidRequest(f"must be the private key, this is a {kind}", field=field)
+    if not any("PRIVATE" in kind for kind in kinds):  # others may stand before it
+        problem = f"must be the private key, this is a {kinds[0].lower()}"
+        raise InvalidRequest(problem, field=field)
     if len(pem) > _MAX_KEY_CHARACTERS:
         raise InvalidRequest("is too long", field=field)
     try:

@@ -286,3 +286,14 @@ def test_a_vapid_key_is_read_in_both_forms() -> None:
     again = vapid_key(to_base64url(number.to_bytes(32, "big")))
     assert public_text(again) == public_text(key)
     assert len(public_text(key)) == 87
+
+
+def test_a_key_as_openssl_writes_it_is_taken() -> None:
+    """`openssl ecparam -genkey -name prime256v1`: the curve stands before the key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    form = PrivateFormat.TraditionalOpenSSL
+    pem = key.private_bytes(Encoding.PEM, form, NoEncryption()).decode()
+    curve = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert public_text(vapid_key(curve + pem)) == public_text(key)
+    with pytest.raises(InvalidRequest, match="this is a ec parameters"):
+        vapid_key(curve)
