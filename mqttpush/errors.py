@@ -31,14 +31,18 @@ class ConfigError(MqttPushError):
 
 
 class ProtocolError(MqttPushError):
-    """The peer broke MQTT. `reason_code` is the MQTT 5 code that goes on the wire."""
+    """The peer broke MQTT. `reason_code` is the MQTT 5 code that goes on the wire.
+
+    bound: the setting of the section `mqtt` that it went beyond; empty: none.
+    """
 
     reason_code: int = 0x82
 
-    def __init__(self, problem: str, reason_code: int | None = None) -> None:
+    def __init__(self, problem: str, reason_code: int | None = None, *, bound: str = "") -> None:
         if reason_code is not None:
             self.reason_code = reason_code
         self.problem = problem
+        self.bound = bound
         super().__init__(problem)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from math import inf
 
 Network = IPv4Network | IPv6Network
 # 65,536 keys of about 150 bytes: 10 MB at most, however many addresses a stranger has.
@@ -49,6 +50,17 @@ def address_key(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return str(IPv6Network((parsed, 64), strict=False).network_address)
     return address
+
+
+def charged(due: float, per_s: float, now: float, *, burst_s: float = 5.0) -> float:
+    """A rate of one, in one number: the new `due`, one more counted; inf: the rate is spent.
+
+    due: when the rate so far would have been spent, at first 0. `burst_s` seconds' worth may come
+    at once, and one however low the rate is.
+    """
+    interval_s = 1 / per_s
+    due = max(due, now) + interval_s
+    return due if due - now <= max(burst_s, interval_s) + _ROUNDING_S else inf
 
 
 class RateLimiter:

@@ -30,6 +30,7 @@ from mqttpush.mqtt.connection import ANONYMOUS_CLIENT_ID, Connection, Rules, Sta
 from mqttpush.mqtt.fan_out import FanOut
 from mqttpush.mqtt.handle import Handle, Transport
 from mqttpush.mqtt.happenings import (
+    BoundMet,
     Closed,
     ConnectionEvent,
     ConnectReceived,
@@ -318,9 +319,11 @@ class Broker:
                     self._on_subscribed(handle)
             elif isinstance(event, ConnectReceived):
                 self._on_connect(handle, event.connect)
-            else:
-                assert isinstance(event, Closed)
+            elif isinstance(event, Closed):
                 self._close_socket(handle, event.reason)
+            else:
+                assert isinstance(event, BoundMet)
+                self.metrics.limits_reached.add(f"mqtt.{event.setting}")
 
     def _close_socket(self, handle: Handle, reason: str) -> None:
         self._end(handle, reason)

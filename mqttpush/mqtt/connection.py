@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from math import inf
 from typing import Any, ClassVar
 
 from mqttpush.config import MqttSettings
-from mqttpush.errors import ProtocolError
+from mqttpush.errors import PacketTooLarge, ProtocolError
 from mqttpush.mqtt.codec import decode, encode, frame, is_topic_name
 from mqttpush.mqtt.happenings import (
     NO_EVENTS,
+    BoundMet,
     Closed,
     ConnectionEvent,
     ConnectReceived,
@@ -48,10 +50,9 @@ from mqttpush.mqtt.packets import (
     Version,
     number_of,
 )
+from mqttpush.peers import charged
 
 ANONYMOUS_CLIENT_ID = "anonymous"  # the onboarding connection's, shared by all (spec kii 10.1)
-# A rate limit lets this many seconds' worth come at once.
-BURST_S = 5.0
 NO_PACKET_LIMIT = 268_435_460  # the largest packet MQTT can express: 5 + 268 435 455 bytes
 
 
@@ -137,8 +138,8 @@ class Connection:
         """
         if self.state is not State.OPEN or self._buffer is not None:
             return False
-        due = max(self._control_due, now) + 1 / self._rules.settings.max_control_packets_per_s
-        if due - now > BURST_S:
+        due = charged(self._control_due, self._rules.settings.max_control_packets_per_s, now)
+        if due == inf:
             return False
         self._control_due = due
         self.last_packet_at = now
@@ -209,7 +210,8 @@ class Connection:
     def _hold(self, buffer: bytes | bytearray) -> Sequence[ConnectionEvent]:
         """Keep what a client sends before its CONNACK (v5 3.1.4 allows it to), bounded."""
         if len(buffer) > self._rules.settings.max_packet_before_auth_bytes:
-            return self.refuse(ReasonCode.QUOTA_EXCEEDED, "too much sent before CONNACK")
+            refused = self.refuse(ReasonCode.QUOTA_EXCEEDED, "too much sent before CONNACK")
+            return (BoundMet("max_packet_before_auth_bytes"), *refused)
         if self._buffer is None:
             self._buffer = bytearray(buffer)
         return NO_EVENTS
@@ -257,13 +259,14 @@ class Connection:
             self._on_connect(packet, events)
             return
         if isinstance(packet, Publish):
-            due = max(self._publish_due, now) + 1 / settings.max_publishes_per_s
-            self._publish_due = due
+            bound = "max_publishes_per_s"
+            due = self._publish_due = charged(self._publish_due, settings.max_publishes_per_s, now)
         else:
-            due = max(self._control_due, now) + 1 / settings.max_control_packets_per_s
-            self._control_due = due
-        if due - now > BURST_S:
-            raise ProtocolError("too many packets a second", ReasonCode.MESSAGE_RATE_TOO_HIGH)
+            bound, rate = "max_control_packets_per_s", settings.max_control_packets_per_s
+            due = self._control_due = charged(self._control_due, rate, now)
+        if due == inf:
+            problem = "too many packets a second"
+            raise ProtocolError(problem, ReasonCode.MESSAGE_RATE_TOO_HIGH, bound=bound)
         handler = self.HANDLERS.get(type(packet))
         if handler is None:  # [MQTT-3.1.0-2] for CONNECT; the others only a server may send
             raise ProtocolError(f"a client must not send {type(packet).__name__} here")
@@ -295,9 +298,8 @@ class Connection:
         is_nameless_allowed = connect.version is Version.V5 or (
             connect.version is Version.V3_1_1 and connect.is_clean_start
         )
-        if (
-            not connect.client_id and not is_nameless_allowed
-        ):  # [MQTT-3.1.3-8]; 3.1: 1 to 23 characters
+        # [MQTT-3.1.3-8]; 3.1: 1 to 23 characters
+        if not connect.client_id and not is_nameless_allowed:
             return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "no client identifier"
         return None
 
@@ -340,7 +342,9 @@ class Connection:
         if reason is ReasonCode.SUCCESS:  # a refused identifier is free again (v5 4.3.3)
             if len(held) >= self._rules.settings.max_inflight_publishes:
                 raise ProtocolError(
-                    "more QoS 2 publishes than Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+                    "more QoS 2 publishes than Receive Maximum",
+                    ReasonCode.RECEIVE_MAXIMUM_EXCEEDED,
+                    bound="max_inflight_publishes",
                 )
             held.add(packet_id)
             self._unreleased_ids = held
@@ -356,9 +360,8 @@ class Connection:
             reason = ReasonCode.SUCCESS
             self._unreleased_ids.remove(packet.packet_id)
             self._unreleased_ids = self._unreleased_ids or None
-        self._send(
-            PublishReply(PacketType.PUBCOMP, packet.packet_id, reason)
-        )  # [MQTT-4.3.3-2], v5 4.3.3-11
+        # [MQTT-4.3.3-2], v5 4.3.3-11
+        self._send(PublishReply(PacketType.PUBCOMP, packet.packet_id, reason))
 
     def _on_subscribe(self, packet: Subscribe, events: list[ConnectionEvent]) -> None:
         self._check_subscribe(packet)
@@ -411,17 +414,17 @@ class Connection:
 
     def _check_filter_count(self, count: int) -> None:
         if count > self._rules.settings.max_filters_per_packet:
-            raise ProtocolError("too many topic filters in a packet", ReasonCode.QUOTA_EXCEEDED)
+            problem, bound = "too many topic filters in a packet", "max_filters_per_packet"
+            raise ProtocolError(problem, ReasonCode.QUOTA_EXCEEDED, bound=bound)
 
     def _is_own_topic(self, topic_filter: str) -> bool:
         return topic_filter == self.mqtt_topic and bool(self.mqtt_topic)
 
     def _may_hear(self, topic_filter: str) -> bool:
         """Answers come anyway, but many a client library wants a subscription for them."""
-        is_request_topic = topic_filter.startswith(f"p/{self.client_id}/")
-        return self._is_own_topic(topic_filter) or (
-            is_request_topic and is_topic_name(topic_filter)
-        )
+        if topic_filter.startswith(f"p/{self.client_id}/"):
+            return is_topic_name(topic_filter)
+        return self._is_own_topic(topic_filter)
 
     def _declared(self, connect: Connect) -> Properties:
         """What this server is, in CONNACK's words (v5 3.2.2.3)."""
@@ -451,6 +454,13 @@ class Connection:
         return {Property.REASON_STRING: problem}
 
     def _fail(self, exc: ProtocolError) -> Sequence[ConnectionEvent]:
+        bound = exc.bound
+        if isinstance(exc, PacketTooLarge):
+            is_new = self.state is State.NEW
+            bound = "max_packet_before_auth_bytes" if is_new else "max_packet_bytes"
+        return (BoundMet(bound), *self._end(exc)) if bound else self._end(exc)
+
+    def _end(self, exc: ProtocolError) -> Sequence[ConnectionEvent]:
         reason = ReasonCode(exc.reason_code)
         if self.state is State.NEW:
             if reason is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION or self.version is Version.V5:

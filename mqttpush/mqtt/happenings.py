@@ -32,11 +32,18 @@ class SubscriptionChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundMet:
+    """The client went beyond a bound, and `Closed` follows: `setting` of the section `mqtt`."""
+
+    setting: str
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The connection is over: write the output, then close. `reason` is a short closed word."""
 
     reason: str
 
 
-ConnectionEvent = ConnectReceived | RequestReceived | SubscriptionChanged | Closed
+ConnectionEvent = ConnectReceived | RequestReceived | SubscriptionChanged | BoundMet | Closed
 NO_EVENTS: Sequence[ConnectionEvent] = ()

@@ -147,7 +147,9 @@ def decode_properties(
             values = repeated.setdefault(key, [])
             values.append(value)
             if len(values) > max_user_properties:
-                raise ProtocolError("too many properties", ReasonCode.QUOTA_EXCEEDED)
+                raise ProtocolError(
+                    "too many properties", ReasonCode.QUOTA_EXCEEDED, bound="max_user_properties"
+                )
         elif key in found:
             raise ProtocolError(f"{key.name} stands twice")
         else:

@@ -6,7 +6,7 @@ import weakref
 
 from mqttpush.mqtt.broker import Admitted
 from mqttpush.mqtt.packets import Publish, ReasonCode, Version
-from tests.mqtt.support import Client, World, reason_of
+from tests.mqtt.support import TOPIC, Client, World, reason_of
 from tests.support.loop import in_loop
 
 
@@ -83,3 +83,12 @@ async def test_an_admitted_client_is_not_cut_when_the_time_of_its_check_is_over(
     client = await world.connect(keep_alive_s=600)
     world.pass_time(100)
     assert not client.transport.is_closing
+
+
+@in_loop
+async def test_a_bound_that_a_packet_goes_beyond_is_counted() -> None:
+    world = World(max_publishes_per_s=1)
+    client = await world.connect()
+    client.send(*[Publish(f"p/{TOPIC}/x", b"GET")] * 6)
+    assert client.transport.is_closing
+    assert world.reached("max_publishes_per_s") == 1

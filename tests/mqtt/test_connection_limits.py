@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from mqttpush.mqtt.codec import encode
 from mqttpush.mqtt.connection import State
-from mqttpush.mqtt.happenings import Closed, ConnectReceived
+from mqttpush.mqtt.happenings import BoundMet, Closed, ConnectReceived
 from mqttpush.mqtt.packets import (
     Auth,
     Connect,
     Packet,
     PingReq,
+    Property,
     Publish,
+    Unsubscribe,
     Version,
 )
 from tests.mqtt.strategies import versioned_packets
@@ -69,7 +71,53 @@ def test_a_flood_of_pings_ends_the_connection(version: Version) -> None:
     link = open_link(version, settings(max_control_packets_per_s=2))
     for _ in range(10):
         assert link.send(PingReq()) == []
-    assert link.send(PingReq()) == [Closed("message_rate_too_high")]
+    bound = BoundMet("max_control_packets_per_s")
+    assert link.send(PingReq()) == [bound, Closed("message_rate_too_high")]
+
+
+@every_version
+def test_a_rate_of_less_than_one_packet_in_five_seconds_is_a_rate(version: Version) -> None:
+    link = open_link(version, settings(max_control_packets_per_s=0.1, max_publishes_per_s=0.1))
+    for _ in range(3):
+        assert link.send(PingReq()) == []
+        assert not is_closed(link.send(Publish(REQUEST, b"x")))
+        link.now += 10.01
+    link.send(PingReq())
+    assert is_closed(link.send(PingReq()))
+
+
+PUBLISH_WITH_PAIRS = Publish(REQUEST, b"", properties={Property.USER_PROPERTY: (("a", "b"),) * 3})
+SMALL = settings(
+    max_packet_before_auth_bytes=512,
+    max_packet_bytes=1024,
+    max_filters_per_packet=2,
+    max_user_properties=2,
+    max_inflight_publishes=1,
+    max_publishes_per_s=4,
+)
+
+
+@pytest.mark.parametrize(
+    ("bound", "packets"),
+    [
+        ("max_packet_bytes", [Publish(REQUEST, bytes(1024))]),
+        ("max_filters_per_packet", [Unsubscribe(1, ("a", "b", "c"))]),
+        ("max_user_properties", [PUBLISH_WITH_PAIRS]),
+        ("max_inflight_publishes", [Publish(REQUEST, b"", 2, 1), Publish(REQUEST, b"", 2, 2)]),
+        ("max_publishes_per_s", [Publish(REQUEST, b"")] * 21),
+    ],
+)
+def test_a_bound_is_named_when_it_is_met(bound: str, packets: list[Packet]) -> None:
+    events = open_link(Version.V5, SMALL).send(*packets)
+    assert events[-2] == BoundMet(bound)
+    assert is_closed(events)
+
+
+def test_the_bounds_before_authentication_are_named_when_they_are_met() -> None:
+    too_large, too_much = Link(limits=SMALL), Link(limits=SMALL)
+    assert too_large.feed(b"\x10\x80\x08")[0] == BoundMet("max_packet_before_auth_bytes")
+    too_much.send(Connect(Version.V3_1_1, TOPIC))
+    assert too_much.feed(bytes(1000))[0] == BoundMet("max_packet_before_auth_bytes")
 
 
 @every_version
