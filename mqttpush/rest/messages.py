@@ -7,7 +7,7 @@ Knows no socket, no route and no verb.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, TypeVar
 
@@ -106,8 +106,20 @@ def parse(model: type[Model], value: object) -> Model:
         return model.model_validate(value)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(first["msg"], field=name) from exc
+        raise InvalidRequest(first["msg"], field=_place(first["loc"], value)) from exc
+
+
+def _place(location: Iterable[int | str], value: object) -> str:
+    """Where an error is, without the names of alternatives that a field has in its model."""
+    names: list[str] = []
+    for part in location:
+        if isinstance(value, dict):
+            names.append(str(part))
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            names.append(str(part))
+            value = value[part]
+    return ".".join(names)
 
 
 def pretty_json(value: object) -> bytes:

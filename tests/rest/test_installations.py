@@ -71,6 +71,16 @@ def test_a_phone_keeps_its_token_and_may_be_installed_again(
     assert installed(api, user, device_type, installationRegistrationID=token) == first
 
 
+@pytest.mark.parametrize("token", ["x" * 10_240, 5, ["token"]])
+@pytest.mark.parametrize("device_type", PHONES)
+def test_what_can_be_no_token_is_refused_by_its_field(
+    api: Api, user: Account, device_type: str, token: object
+) -> None:
+    refused = install(api, user, device_type, installationRegistrationID=token)
+    assert_refused(refused, 400, "INVALID_INPUT_DATA")
+    assert list(refused.json()["invalidFields"]) == ["installationRegistrationID"]
+
+
 @pytest.mark.spec("kii 2.1")
 @pytest.mark.parametrize("device_type", PHONES)
 def test_a_phone_s_token_moves_to_the_last_user(
