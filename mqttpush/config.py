@@ -24,10 +24,10 @@ from pydantic_settings import (
 )
 
 from mqttpush.config_hooks import EmailSettings, HookSettings
+from mqttpush.config_http import HttpSettings
 from mqttpush.config_live import LiveSettings
 from mqttpush.config_phones import DeliverySettings, NetworkSettings
 from mqttpush.config_sections import (
-    HttpSettings,
     LimitSettings,
     LogSettings,
     MqttSettings,

@@ -38,47 +38,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class HttpSettings(Section):
-    """The REST API's listener and the bounds of one request."""
-
-    host: str = Field("127.0.0.1", description="address to listen on", examples=["0.0.0.0"])  # noqa: S104
-    port: ListenerPort = Field(8080, description="TCP port; 0 picks a free one", examples=[8080])
-    public_url: str = Field(
-        "",
-        description="base URL clients see (Location headers); empty: from the request's Host",
-        examples=["https://push.example.com"],
-    )
-    max_body_bytes: int = Field(
-        1_048_576, ge=1024, description="largest JSON request body, bytes", examples=[1048576]
-    )
-    max_json_depth: int = Field(
-        64, ge=1, le=500, description="deepest nesting of a JSON body", examples=[64]
-    )
-    max_connections: int = Field(
-        10_000,
-        ge=1,
-        description="HTTP connections at once; more are answered 503",
-        examples=[10000],
-    )
-    keep_alive_s: int = Field(
-        75, ge=1, description="idle seconds before an HTTP connection is closed", examples=[75]
-    )
-    body_timeout_s: float = Field(
-        60.0,
-        gt=0,
-        le=3600,
-        description="longest silence in the middle of an object body, seconds",
-        examples=[60.0],
-    )
-    write_timeout_s: float = Field(
-        60.0,
-        gt=0,
-        le=3600,
-        description="a client that takes nothing of its answer for so long is cut off, seconds",
-        examples=[60.0],
-    )
-
-
 class MqttSettings(Section):
     """The MQTT server: listeners, what is told to clients, and every bound of a connection."""
 
@@ -399,8 +358,14 @@ class SecuritySettings(Section):
         description="wrong passwords for one name from one address in 5 minutes; then 429",
         examples=[5],
     )
+    max_failed_passwords_per_address: int = Field(
+        100,
+        ge=1,
+        description="wrong passwords and secrets for one app from one address in 5 minutes",
+        examples=[100],
+    )
     max_queued_hashes: int = Field(
-        200, ge=1, description="logins waiting for a password hash; more are answered 429"
+        200, ge=1, description="logins waiting for a password hash; more are answered 503"
     )
     encryption_key_file: str = Field(
         "",

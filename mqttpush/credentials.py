@@ -13,9 +13,9 @@ import hashlib
 import hmac
 import random
 import string
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from os import urandom
 from typing import Final
 
@@ -26,12 +26,15 @@ from mqttpush.config import SecuritySettings
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
 from mqttpush.kinvey import PasswordProof
 from mqttpush.models import Credentials, Principal, PrincipalKind
+from mqttpush.peers import Networks, RateLimiter, address_key
 from mqttpush.store import ConnectRow, Result, Transaction
 
 _BASE36: Final = string.digits + string.ascii_lowercase
 _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 # Buffer of the embedded C clients (spec kii 3.1).
 USERNAME_LIMIT_BYTES: Final = 63
+# What is longer is no app's ID, and not kept where a stranger writes it.
+APP_ID_LIMIT: Final = 64
 MQTT_TOPIC_LENGTH: Final = 23  # the longest client ID MQTT 3.1 allows; 137 bits
 
 # The master secret of an app's code at a depth; see SecretMaker.
@@ -154,7 +157,7 @@ class Passwords:
         )
         self._threads = ThreadPoolExecutor(settings.max_concurrent_hashes, "password")
         self._queue_limit = settings.max_queued_hashes
-        self._waiting = 0
+        self.waiting_count = 0  # with those being computed
         # Checked when there is no such user, so that the answer takes as long (HOSTILE 6).
         self._decoy = self._hasher.hash("decoy")
 
@@ -179,48 +182,95 @@ class Passwords:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        if self._waiting >= self._queue_limit:
+        if self.waiting_count >= self._queue_limit:
             raise LimitReached("security.max_queued_hashes", retry_after_s=1)
-        self._waiting += 1
+        self.waiting_count += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting -= 1
+            self.waiting_count -= 1
 
 
 class FailureCounter:
-    """Wrong passwords by place (a name somebody tries) and by peer address, for so many seconds.
+    """Wrong credentials by the name somebody tries and by his address; both bounded, and rates.
 
-    Bounded: the oldest of `PLACES_LIMIT` places is forgotten first, and of a place, a stranger's
-    text of any length, only a digest is kept. clock: seconds, monotonic.
+    A name is what was typed, not whom it leads to: names that nobody has are counted alike, so no
+    answer tells which there are. `unlimited`: addresses that many share, such as a proxy's, which
+    have no bound of their own. clock: seconds, monotonic.
     """
 
-    PLACES_LIMIT: Final = 10_000
     WINDOW_S: Final = 300.0
 
-    def __init__(self, *, limit: int, clock: Callable[[], float]) -> None:
-        self._limit = limit
+    def __init__(
+        self,
+        settings: SecuritySettings,
+        *,
+        clock: Callable[[], float],
+        unlimited: Sequence[str] = (),
+    ) -> None:
         self._clock = clock
-        self._failures: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
+        self.apply(settings, unlimited)
 
-    def check(self, place: str, address: str) -> None:
-        """Raises LimitReached when the place, seen from this address, has failed too often.
+    def apply(self, settings: SecuritySettings, unlimited: Sequence[str]) -> None:
+        """Take new limits; all is forgiven."""
+        self._unlimited = Networks(unlimited)
+        self._by_name = _in_window(settings.max_failed_passwords, self.WINDOW_S)
+        self._by_address = _in_window(settings.max_failed_passwords_per_address, self.WINDOW_S)
+
+    def tries(self, app_id: str, name: str, address: str) -> Tries:
+        """For one check of credentials. name: empty for a secret that the whole app shares."""
+        key = address_key(address)
+        # A stranger's text of any length: only a digest is kept.
+        of_name = secret_hash(f"{app_id}\0{key}\0{name}") if name else None
+        is_counted = bool(address) and not self._unlimited.contains(address)
+        of_address = (app_id, key) if is_counted and len(app_id) <= APP_ID_LIMIT else None
+        return Tries(self._by_name, of_name, self._by_address, of_address, self._clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """One name, or an app's secret, tried from one address."""
+
+    _by_name: RateLimiter
+    _of_name: bytes | None
+    _by_address: RateLimiter
+    _of_address: tuple[str, str] | None
+    _clock: Callable[[], float]
+
+    def check(self) -> None:
+        """Raises LimitReached when there have been too many wrong ones.
 
         To be asked before a password is checked, and again after it: guesses sent all at once are
         under way together, and no more of them are answered than of those sent in turn.
         """
-        until, count = self._failures.get(secret_hash(f"{place} {address}"), (0.0, 0))
-        if count >= self._limit and self._clock() < until:
-            wait_s = until - self._clock()
-            raise LimitReached("security.max_failed_passwords", retry_after_s=wait_s)
+        now = self._clock()
+        if self._of_name is not None:
+            wait_s = self._by_name.wait_s(self._of_name, now)
+            if wait_s > 0:
+                raise LimitReached("security.max_failed_passwords", retry_after_s=wait_s)
+        if self._of_address is not None:
+            wait_s = self._by_address.wait_s(self._of_address, now)
+            if wait_s > 0:
+                limit = "security.max_failed_passwords_per_address"
+                raise LimitReached(limit, retry_after_s=wait_s)
 
-    def count(self, place: str, address: str) -> None:
-        """One more wrong password."""
-        key, now = secret_hash(f"{place} {address}"), self._clock()
-        until, count = self._failures.pop(key, (0.0, 0))
-        self._failures[key] = (now + self.WINDOW_S, count + 1 if now < until else 1)
-        if len(self._failures) > self.PLACES_LIMIT:
-            self._failures.popitem(last=False)
+    def wrong(self) -> None:
+        """Count one more."""
+        now = self._clock()
+        if self._of_name is not None:
+            self._by_name.charge(self._of_name, now)
+        if self._of_address is not None:
+            self._by_address.charge(self._of_address, now)
+
+    def right(self) -> None:
+        """The name's count starts anew; the address's does not: an account of one's own would
+        clear it for guesses at others."""
+        if self._of_name is not None:
+            self._by_name.forgive(self._of_name)
+
+
+def _in_window(count: int, window_s: float) -> RateLimiter:
+    return RateLimiter(per_s=count / window_s, burst=count)
 
 
 def authenticate(

@@ -159,6 +159,10 @@ class Metrics(Collector):
         self.http_requests = LabelledCounter(
             "mqttpush_http_requests", "API requests answered", ("method", "status")
         )
+        self.http_connections = Gauge("mqttpush_http_connections", "open HTTP connections")
+        self.password_hashes = Gauge(
+            "mqttpush_password_hashes", "password hashes being computed or waiting for that"
+        )
         # MQTT
         self.mqtt_connections = Gauge("mqttpush_mqtt_connections", "live MQTT connections")
         self.mqtt_connects = LabelledCounter(

@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from mqttpush import payloads
-from mqttpush.config import EmailSettings, HookSettings, Settings
+from mqttpush.config import EmailSettings, HookSettings, SecuritySettings, Settings
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.data_folder import data_folder, encryption_key, only_server, ready_file, server_key
 from mqttpush.delivery.senders import Senders
@@ -41,6 +41,7 @@ from mqttpush.operations.context import Context
 from mqttpush.operations.environment_apply import EnvironmentFiles
 from mqttpush.operations.installations import ConnectAnswer, ConnectRequest
 from mqttpush.operations.running import Running
+from mqttpush.rest.admission import HttpAdmission
 from mqttpush.rest.app import Application
 from mqttpush.rest.inside import call_inside
 from mqttpush.rest.kii.errors import render_error
@@ -67,7 +68,7 @@ MIN_DRAIN_S: Final = 0.1
 FIXED_SETTINGS: Final = (
     "http.host",
     "http.port",
-    "http.write_timeout_s",
+    "http.keep_alive_s",
     "mqtt.engine",
     "mqtt.host",
     "mqtt.tcp_port",
@@ -76,6 +77,7 @@ FIXED_SETTINGS: Final = (
     "mqtt.wss_port",
     "store.dsn",
     "log.format",
+    *(f"security.{key}" for key in SecuritySettings.model_fields if "failed" not in key),
     *(f"hooks.{key}" for key in HookSettings.model_fields),
     *(f"email.{key}" for key in EmailSettings.model_fields),
 )
@@ -208,6 +210,7 @@ class Server:
         self._settings = settings
         self._metrics = metrics
         self._http: HttpListener | None = None
+        self._admission = HttpAdmission(settings.http, metrics, clock=time.monotonic)
         self._stop_by = 0.0  # on the loop's clock, once it is stopping
         self._ending: asyncio.TimerHandle | None = None
         self.broker = _engine(settings)(
@@ -282,6 +285,7 @@ class Server:
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
             settings=self._settings.http,
             metrics=self._metrics,
+            admission=self._admission,
             check_ready=self._check_ready,
         )
         self._request_topics = RequestTopics(
@@ -302,7 +306,9 @@ class Server:
                 sock.close()
             raise
         if sockets:
-            self._http = HttpListener(self.application, self._settings, sockets, self._metrics)
+            self._http = HttpListener(
+                self.application, self._settings, sockets, self._admission, self._metrics
+            )
             await self._http.start()
 
     def reload(self, settings: Settings) -> None:
@@ -312,6 +318,9 @@ class Server:
         """
         self.listeners.reload(settings.mqtt)  # first: it may refuse a certificate
         self.application.reload(settings.http)
+        if self._http is not None:
+            self._http.reload(settings.http)
+        self._context.failures.apply(settings.security, settings.http.unlimited_addresses)
         self._context.limits, self._context.live = settings.limits, settings.live
         self.live.reload(settings.live)
         setup_logging(settings.log)
@@ -438,6 +447,7 @@ async def _open_domain(
     settings: Settings, metrics: Metrics, on_commit: OnCommit
 ) -> AsyncIterator[tuple[Context, Store]]:
     passwords = Passwords(settings.security)
+    metrics.password_hashes.read = lambda: passwords.waiting_count
     try:
         async with AsyncExitStack() as stack:
             opening = open_sqlite(settings.store, metrics=metrics, on_commit=on_commit)
@@ -452,7 +462,9 @@ async def _open_domain(
                 secrets=SecretMaker(source=random.SystemRandom(), server_key=server_key(settings)),
                 passwords=passwords,
                 failures=FailureCounter(
-                    limit=settings.security.max_failed_passwords, clock=time.monotonic
+                    settings.security,
+                    clock=time.monotonic,
+                    unlimited=settings.http.unlimited_addresses,
                 ),
                 limits=settings.limits,
                 hooks=settings.hooks,

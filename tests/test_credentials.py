@@ -15,6 +15,7 @@ from mqttpush.credentials import (
     FailureCounter,
     Passwords,
     SecretMaker,
+    Tries,
     authenticate,
     may_connect,
     secret_hash,
@@ -352,26 +353,79 @@ def test_the_service_secret_is_the_same_each_time_and_of_one_app() -> None:
 # --- wrong passwords ---------------------------------------------------------------------------
 
 
-def test_failures_are_of_a_place_and_an_address_for_a_while() -> None:
-    now = [0.0]
-    failures = FailureCounter(limit=2, clock=lambda: now[0])
+def counter(now: list[float], **limits: int) -> FailureCounter:
+    settings = SecuritySettings.model_validate(limits)
+    return FailureCounter(settings, clock=lambda: now[0], unlimited=["127.0.0.0/8"])
+
+
+def limit_of(tries: Tries) -> str | None:
+    """The bound that is met, if any."""
+    try:
+        tries.check()
+    except LimitReached as exc:
+        return exc.limit
+    return None
+
+
+def test_failures_are_of_a_name_an_app_and_an_address_for_a_while() -> None:
+    now = [1000.0]
+    failures = counter(now, max_failed_passwords=2)
     for _ in range(2):
-        failures.check("joe", "10.0.0.1")
-        failures.count("joe", "10.0.0.1")
-    with pytest.raises(LimitReached):
-        failures.check("joe", "10.0.0.1")
-    failures.check("joe", "10.0.0.2")
-    failures.check("sue", "10.0.0.1")
-    now[0] = FailureCounter.WINDOW_S
-    failures.check("joe", "10.0.0.1")
+        failures.tries("app", "joe", "192.0.2.1").check()
+        failures.tries("app", "joe", "192.0.2.1").wrong()
+    with pytest.raises(LimitReached, match="max_failed_passwords") as refused:
+        failures.tries("app", "joe", "192.0.2.1").check()
+    assert refused.value.retry_after_s == pytest.approx(FailureCounter.WINDOW_S / 2)
+    for free in (
+        ("app", "joe", "192.0.2.2"),
+        ("app", "sue", "192.0.2.1"),
+        ("b", "joe", "192.0.2.1"),
+    ):
+        assert limit_of(failures.tries(*free)) is None
+    now[0] += FailureCounter.WINDOW_S
+    assert limit_of(failures.tries("app", "joe", "192.0.2.1")) is None
+
+
+def test_an_ipv6_subscriber_has_one_address_to_guess_from() -> None:
+    failures = counter([0.0], max_failed_passwords=1)
+    failures.tries("app", "joe", "2001:db8:1:2::1").wrong()
+    assert limit_of(failures.tries("app", "joe", "2001:db8:1:2:ffff::9"))
+    assert limit_of(failures.tries("app", "joe", "2001:db8:1:3::1")) is None
+
+
+def test_a_right_password_clears_the_name_and_not_the_address() -> None:
+    failures = counter([0.0], max_failed_passwords=2, max_failed_passwords_per_address=3)
+    own = failures.tries("app", "own account", "192.0.2.1")
+    for number in range(3):
+        assert limit_of(own) is None
+        own.wrong()
+        own.right()
+        assert (limit_of(own) is None) == (number < 2)
+    assert limit_of(own) == "security.max_failed_passwords_per_address"
+    assert limit_of(failures.tries("app", "anybody", "192.0.2.1"))
+    assert limit_of(failures.tries("app", "", "192.0.2.1"))
+    assert limit_of(failures.tries("other", "anybody", "192.0.2.1")) is None
+    assert limit_of(failures.tries("app", "anybody", "192.0.2.2")) is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", ""], ids=["a proxy's", "server code"])
+def test_an_address_that_many_share_has_no_bound_of_its_own(address: str) -> None:
+    failures = counter([0.0], max_failed_passwords=2, max_failed_passwords_per_address=1)
+    failures.tries("app", "joe", address).wrong()
+    assert limit_of(failures.tries("app", "sue", address)) is None
+    failures.tries("app", "joe", address).wrong()
+    assert limit_of(failures.tries("app", "joe", address)) == "security.max_failed_passwords"
 
 
 def test_long_names_of_strangers_are_not_kept() -> None:
-    failures = FailureCounter(limit=2, clock=lambda: 0.0)
+    failures = counter([0.0])
     tracemalloc.start()
     try:
         for number in range(100):
-            failures.count(f"{number}" + "x" * 1_000_000, "10.0.0.1")
+            text = f"{number}" + "x" * 1_000_000
+            failures.tries("app", text, "192.0.2.1").wrong()
+            failures.tries(text, "joe", "192.0.2.1").wrong()
+            del text
         kept_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

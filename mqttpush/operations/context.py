@@ -20,7 +20,16 @@ from mqttpush.config import (
 )
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import NotFound
-from mqttpush.models import Credentials, Group, Owner, Principal, PrincipalKind, Scope, ScopeType
+from mqttpush.models import (
+    Credentials,
+    Group,
+    Owner,
+    Principal,
+    PrincipalKind,
+    Scope,
+    ScopeType,
+    Thing,
+)
 from mqttpush.networks import Network, PushNetwork
 from mqttpush.networks.addresses import EndpointRules
 from mqttpush.sealing import Sealer
@@ -80,6 +89,11 @@ class ScopeReference:
 
     type: ScopeType = ScopeType.APP
     owner: Reference | None = None
+
+
+def tried_name(thing: Thing) -> str:
+    """What wrong passwords for a thing are counted by, whichever way it is named."""
+    return f"vendor_thing_id {thing.vendor_thing_id}"
 
 
 def resolve_user(tx: Transaction, principal: Principal, reference: Reference) -> Owner:

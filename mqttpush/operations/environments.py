@@ -41,8 +41,18 @@ class Environments:
         self._context = context
 
     async def enter(self, credentials: Credentials) -> Entry:
-        """Raises NotAuthenticated, PrincipalDisabled."""
+        """Raises NotAuthenticated, PrincipalDisabled, LimitReached after too many wrong secrets."""
+        if credentials.app_secret is None:
+            return await self._enter(credentials)
+        tries = self._context.failures.tries(credentials.app_id, "", credentials.address)
+        tries.check()
+        try:
+            return await self._enter(credentials)
+        except NotAuthenticated:
+            tries.wrong()
+            raise
 
+    async def _enter(self, credentials: Credentials) -> Entry:
         def unit(tx: Transaction) -> Entry:
             principal = self._context.authenticate(tx, credentials)
             app_id = principal.app_id
@@ -73,15 +83,15 @@ class Environments:
             raise NotAuthenticated(
                 f"from API version {SESSIONS_ONLY_VERSION} on a user logs in and sends his token"
             )
-        # As at log-in: all the names of one share their wrong passwords.
-        place = f"{app_id}/{user.subject if user else username}"
-        context.failures.check(place, address)
+        tries = context.failures.tries(app_id, f"login_name {username}", address)  # as at log-in
+        tries.check()
         password_hash = user.password_hash if user else None
         is_right = await context.passwords.verify(password_hash, password)
-        context.failures.check(place, address)
+        tries.check()
         if not is_right or user is None or password_hash is None:
-            context.failures.count(place, address)
+            tries.wrong()
             raise NotAuthenticated("the user name or password is not valid")
+        tries.right()
         proof = PasswordProof(user.user_id, password_hash)
         return Credentials(app_id, proof=proof, address=address)
 

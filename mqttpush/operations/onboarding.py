@@ -17,6 +17,7 @@ from mqttpush.operations.context import (
     as_principal,
     resolve_group,
     resolve_user,
+    tried_name,
 )
 from mqttpush.operations.hearing import rehear_owners
 from mqttpush.operations.installations import EndpointView, Installations
@@ -65,11 +66,15 @@ class Onboarding:
             new_hash = await context.passwords.hash_of_thing(draft.password)
         else:
             new_hash = ""
-            place = f"{credentials.app_id}/{found.subject}"
-            context.failures.check(place, credentials.address)
-            if not await context.passwords.verify(found.password_hash, draft.password):
-                context.failures.count(place, credentials.address)
+            name = tried_name(found)
+            tries = context.failures.tries(credentials.app_id, name, credentials.address)
+            tries.check()
+            is_right = await context.passwords.verify(found.password_hash, draft.password)
+            tries.check()
+            if not is_right:
+                tries.wrong()
                 raise NotAuthenticated("the thing's password is not right")
+            tries.right()
         onboarded = await context.store.write(
             lambda tx: self._onboard(tx, credentials, draft, found, new_hash)
         )

@@ -13,6 +13,7 @@ from mqttpush.operations.context import (
     resolve_group,
     resolve_thing,
     resolve_user,
+    tried_name,
 )
 from mqttpush.operations.hearing import rehear_owners
 from mqttpush.store import Transaction
@@ -115,11 +116,14 @@ class Ownership:
 
         context = self._context
         found = await context.store.read(unit)
-        failed_at = f"{found.app_id}/{found.subject}"
-        context.failures.check(failed_at, credentials.address)
-        if not await context.passwords.verify(found.password_hash, password):
-            context.failures.count(failed_at, credentials.address)
+        tries = context.failures.tries(found.app_id, tried_name(found), credentials.address)
+        tries.check()
+        is_right = await context.passwords.verify(found.password_hash, password)
+        tries.check()
+        if not is_right:
+            tries.wrong()
             raise InvalidGrant("the thing's password is not right")
+        tries.right()
         return True
 
     def _enter(

@@ -9,7 +9,7 @@ from typing import Any
 
 from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import secret_hash
-from mqttpush.errors import InvalidGrant, PrincipalDisabled
+from mqttpush.errors import InvalidGrant, NotAuthenticated, PrincipalDisabled
 from mqttpush.events import OwnerRemoved, SourceRemoved
 from mqttpush.models import (
     NEVER_MS,
@@ -153,15 +153,16 @@ class Principals:
             return tx.things.get_by_vendor_id(credentials.app_id, reference.value)
 
         found = await context.store.read(find)
-        # All the names of one share their wrong passwords.
-        place = f"{credentials.app_id}/{found.subject if found else reference.value}"
-        context.failures.check(place, credentials.address)
+        name = f"{reference.field} {reference.value}"
+        tries = context.failures.tries(credentials.app_id, name, credentials.address)
+        tries.check()
         password_hash = found.password_hash if found else None
         is_right = await context.passwords.verify(password_hash, password)
-        context.failures.check(place, credentials.address)
+        tries.check()
         if not is_right or found is None:
-            context.failures.count(place, credentials.address)
+            tries.wrong()
             raise InvalidGrant
+        tries.right()
         principal = as_principal(Owner(found.app_id, found.subject))
 
         def check(tx: Transaction) -> None:
@@ -176,13 +177,23 @@ class Principals:
         return await self._grant(principal, expires_ms, check)
 
     async def log_in_client(
-        self, app_id: str, client_id: str, client_secret: str, *, expires_ms: int = NEVER_MS
+        self,
+        app_id: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        address: str = "",
+        expires_ms: int = NEVER_MS,
     ) -> Grant:
         """A token for an app's client: its administrator, or, with the app's ID, anonymous.
 
-        app_id: from the request, or empty. Raises InvalidGrant.
+        app_id: from the request, or empty. Raises InvalidGrant, LimitReached after too many.
         """
         context = self._context
+        # The app's key is the same for all its users: one who sends a wrong one is not they.
+        name = "" if app_id in ("", client_id) else f"client {client_id}"
+        tries = context.failures.tries(app_id or client_id, name, address)
+        tries.check()
 
         def unit(tx: Transaction) -> Principal:
             app = tx.apps.get_by_client_id(client_id)
@@ -195,7 +206,12 @@ class Principals:
                 return context.authenticate(tx, anonymous)
             raise InvalidGrant
 
-        principal = await context.store.read(unit)
+        try:
+            principal = await context.store.read(unit)
+        except (InvalidGrant, NotAuthenticated):
+            tries.wrong()
+            raise
+        tries.right()
         return await self._grant(principal, expires_ms)
 
     async def get_user(self, credentials: Credentials, reference: Reference) -> User:
@@ -226,7 +242,7 @@ class Principals:
                 email_address=changes.email_address or user.email_address,
                 phone_number=changes.phone_number or user.phone_number,
                 password_hash=password_hash or user.password_hash,
-                fields={**user.fields, **(changes.fields or {})},
+                fields={**kept, **(changes.fields or {})},
                 modified_ms=self._context.now_ms(),
             )
             tx.users.update(changed)
@@ -238,9 +254,15 @@ class Principals:
     async def change_password(
         self, credentials: Credentials, reference: Reference, old: str | None, new: str
     ) -> None:
-        """A user who knows the old password, or the admin; other tokens of the user end."""
+        """A user who knows the old password, or the admin; other tokens of the user end.
+
+        Raises LimitReached after too many wrong ones: a stolen token must not lead to the password.
+        """
         user = await self.get_user(credentials, reference)
+        tries = self._context.failures.tries(user.app_id, user.subject, credentials.address)
+        tries.check()
         is_right = await self._context.passwords.verify(user.password_hash, old or "")
+        tries.check()
         new_hash = await self._context.passwords.hash(new)
 
         def unit(tx: Transaction) -> None:
@@ -287,7 +309,11 @@ class Principals:
             if is_disabled:
                 tx.emit(OwnerRemoved(Owner(user.app_id, user.subject)))
 
-        await self._context.store.write(unit)
+        try:
+            await self._context.store.write(unit)
+        except InvalidGrant:
+            tries.wrong()
+            raise
 
     async def set_thing_disabled(
         self, credentials: Credentials, reference: Reference, is_disabled: bool

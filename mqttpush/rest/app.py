@@ -7,7 +7,6 @@ dialect brings its routes and how it spells an error.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import (
     AsyncIterator,
@@ -29,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 from mqttpush.config import HttpSettings
 from mqttpush.errors import InvalidRequest, LimitReached, MqttPushError
 from mqttpush.metrics import Metrics
+from mqttpush.rest.admission import HttpAdmission
 from mqttpush.rest.documents import SERVER, DocumentRoutes
 from mqttpush.rest.files import FileAnswer
 from mqttpush.rest.messages import ApiRequest, ApiResponse, pretty_json
@@ -75,12 +75,14 @@ class Application:
         edges: Sequence[Edge],
         settings: HttpSettings,
         metrics: Metrics,
+        admission: HttpAdmission,
         check_ready: ReadyCheck,
     ) -> None:
         self._edge, *others = edges
         self._edge_by_folder = {folder: edge for edge in others for folder in edge.folders}
         self._settings = settings
         self._metrics = metrics
+        self._admission = admission
         self._check_ready = check_ready
         health, text = Content(dict[str, str]), Content(None, ("text/plain",))
         ready = "Do all parts answer?"
@@ -96,6 +98,7 @@ class Application:
     def reload(self, settings: HttpSettings) -> None:
         """Take new limits; they hold from the next request on."""
         self._settings = settings
+        self._admission.apply(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request; ASGI's other protocols are not spoken."""
@@ -202,38 +205,28 @@ class Application:
             b"",
             self._settings.public_url or f"{request.scope['scheme']}://{_authority(request)}",
             self._settings.max_json_depth,
-            address=request.client.host if request.client else "",
+            address=self._admission.client_of(
+                request.client.host if request.client else "", headers.get("x-forwarded-for")
+            ),
         )
 
     async def _answer(
         self, request: Request, api_request: ApiRequest, edge: Edge, path: str
     ) -> ApiResponse:
+        self._admission.check(api_request.address)
         if edge.preflight is not None and api_request.method == "OPTIONS":
             return await edge.preflight(api_request, path)
         found = self._find(api_request, edge, path)
         if isinstance(found, Route) and found.is_streamed:
-            api_request.stream = self._stream(request)
+            api_request.stream = _stream(request)
         else:
             api_request.body = await self._read_body(request)
         return found if isinstance(found, ApiResponse) else await found.handler(api_request)
 
-    async def _stream(self, request: Request) -> AsyncIterator[bytes]:
-        """The body as it comes; whoever reads it slower than it comes slows the client down."""
-        chunks = request.stream()
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.body_timeout_s):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as exc:
-                raise LimitReached("http.body_timeout_s") from exc
-            yield chunk
-
     async def _read_body(self, request: Request) -> bytes:
         chunks: list[bytes] = []
         size_bytes = 0
-        async for chunk in request.stream():
+        async for chunk in _stream(request):
             size_bytes += len(chunk)
             if size_bytes > self._settings.max_body_bytes:
                 self._metrics.limits_reached.add("http.max_body_bytes")
@@ -264,8 +257,28 @@ _ONLY_HTTP: Final = InvalidRequest(
 TOO_LARGE: Final = InvalidRequest("the body is too large (http.max_body_bytes)")
 
 
+# Where a request's state says that its body comes too slowly (the listener watches it).
+TOO_SLOW: Final = "is_too_slow"
 # To say more would break the connection.
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+async def _stream(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes; whoever reads it slower than it comes slows the client down.
+
+    Raises LimitReached where the listener says that it comes too slowly, ClientDisconnect.
+    """
+    state = request.scope["state"]
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if state.get(TOO_SLOW):
+            raise LimitReached("http.body_timeout_s")
+        if message["body"]:
+            yield message["body"]
+        if not message["more_body"]:
+            return
 
 
 def _authority(request: Request) -> str:

@@ -1,6 +1,7 @@
 """The REST API's listener: uvicorn inside our loop, on sockets of ours.
 
-Owns the sockets, and starting and stopping uvicorn without its signal handling. Knows no route.
+Owns the sockets, the deadlines of what comes over them, and starting and stopping uvicorn without
+its signal handling. Knows no route.
 """
 
 from __future__ import annotations
@@ -8,43 +9,159 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from functools import partial
 from typing import Any, Final, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mqttpush.config import Settings
+from mqttpush.config import HttpSettings, Settings
 from mqttpush.errors import ConfigError
 from mqttpush.metrics import Metrics
-from mqttpush.rest.app import Application
+from mqttpush.rest.admission import HttpAdmission
+from mqttpush.rest.app import TOO_SLOW, Application
+
+Clock = Callable[[], float]
 
 DATE_EVERY_S: Final = 1.0
 # The parser takes 64 KiB of a path and query; as much again is for headers.
 HEAD_LIMIT_BYTES: Final = 131_072
+# Less of a body in `http.body_timeout_s` is no progress.
+LEAST_BODY_BYTES: Final = 1024
+_JUST_BEGUN: Final = -1  # size of a head before the piece in which it begins is counted
+_TOO_LATE_A_HEAD: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
 _TOO_LARGE_A_HEAD: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 
 
+class _Stage(Enum):
+    """What of a request a connection waits for."""
+
+    HEAD = 1  # some of it has come, or the connection is new
+    BODY = 2  # the rest of it
+    NOTHING = 3
+
+
+class _Bounds:
+    """What all connections share: settings, counts, and which of them must do something by when.
+
+    Connections that keep their pace are not in it longer than a moment, so looking through it now
+    and then costs nothing, where a timer for each request would.
+    """
+
+    def __init__(
+        self, settings: HttpSettings, admission: HttpAdmission, metrics: Metrics, now: Clock
+    ) -> None:
+        self.settings = settings
+        self.admission = admission
+        self.limits_reached = metrics.limits_reached
+        self.now = now
+        self.deadlines: dict[_BoundedProtocol, float] = {}
+
+    def sweep(self) -> None:
+        now = self.now()
+        for late in [each for each, deadline in self.deadlines.items() if deadline <= now]:
+            del self.deadlines[late]
+            late.overdue()
+        self.admission.sweep()
+
+
 class _BoundedProtocol(HttpToolsProtocol):
-    """A connection whose request heads have an end, and whose client takes its answers.
+    """A connection whose requests come in time and have an end, and whose client takes its answers.
 
     The parser keeps a head, and copies it as it grows. What comes with the piece in which a head
     begins is not counted; that is one read at most. A client that takes no byte of what waits for
-    it is aborted after `write_timeout_s`: closing would wait for it for ever.
+    it is aborted after `http.write_timeout_s`: closing would wait for it for ever.
     """
 
-    def __init__(self, *given: Any, write_timeout_s: float, metrics: Metrics, **more: Any) -> None:
+    def __init__(self, *given: Any, bounds: _Bounds, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._is_in_head = False
-        self._head_bytes = 0
-        self._write_timeout_s = write_timeout_s
-        self._metrics = metrics
+        self._bounds = bounds
+        self._peer: str | None = None  # once it is counted
+        self._stage = _Stage.HEAD
+        self._head_bytes = _JUST_BEGUN
+        self._body_bytes = 0
         self._stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        peer = self.client[0] if self.client else ""
+        if not self._bounds.admission.open(peer):
+            self.connections.discard(self)
+            self.transport.abort()
+            return
+        self._peer = peer
+        self._expect_within(self._bounds.settings.head_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        self._bounds.deadlines.pop(self, None)
+        if self._peer is not None:
+            self._bounds.admission.closed(self._peer)
+            self._peer = None
+        super().connection_lost(exc)
+
+    # --- what comes in ---
+
+    def data_received(self, data: bytes) -> None:
+        if self._stage is _Stage.NOTHING:
+            self._stage = _Stage.HEAD  # even blank lines are no way to stay for ever
+            self._head_bytes = _JUST_BEGUN
+        super().data_received(data)
+        if self._stage is _Stage.NOTHING:
+            self._bounds.deadlines.pop(self, None)
+        elif self._stage is _Stage.HEAD:
+            self._count_head(len(data))
+        elif not self.cycle.response_complete:
+            self._body_bytes += len(data)
+            if self not in self._bounds.deadlines:
+                self._expect_within(self._bounds.settings.body_timeout_s)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._stage, self._head_bytes = _Stage.HEAD, _JUST_BEGUN
+
+    def on_headers_complete(self) -> None:
+        self._stage, self._body_bytes = _Stage.BODY, 0
+        limit = self.limit_concurrency = self._bounds.settings.max_connections
+        if len(self.connections) >= limit or len(self.tasks) >= limit:
+            self._bounds.limits_reached.add("http.max_connections")
+        self._bounds.deadlines.pop(self, None)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stage = _Stage.NOTHING
+        super().on_message_complete()
+
+    def _count_head(self, size_bytes: int) -> None:
+        if self._head_bytes == _JUST_BEGUN:
+            self._head_bytes = 0
+            self._expect_within(self._bounds.settings.head_timeout_s)
+            return
+        self._head_bytes += size_bytes
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            self._refuse(_TOO_LARGE_A_HEAD)
+
+    # --- what goes out ---
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._expect_end()
+        elif self._stage is _Stage.BODY and self.cycle.response_complete:
+            # Nobody reads the rest of that body any more.
+            self._expect_within(self._bounds.settings.body_timeout_s)
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._expect_end()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -54,13 +171,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._unwatch()
         super().resume_writing()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
-        super().connection_lost(exc)
-
     def _watch(self, waiting_bytes: int) -> None:
         self._unwatch()
-        self._stall = self.loop.call_later(self._write_timeout_s, self._look, waiting_bytes)
+        timeout_s = self._bounds.settings.write_timeout_s
+        self._stall = self.loop.call_later(timeout_s, self._look, waiting_bytes)
 
     def _unwatch(self) -> None:
         if self._stall is not None:
@@ -72,32 +186,67 @@ class _BoundedProtocol(HttpToolsProtocol):
         if now_bytes < waiting_bytes:
             self._watch(now_bytes)
             return
-        self._metrics.limits_reached.add("http.write_timeout_s")
+        self._bounds.limits_reached.add("http.write_timeout_s")
         self.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        if self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT_BYTES:
-                self.transport.write(_TOO_LARGE_A_HEAD)
-                self.transport.close()
-                return
-        super().data_received(data)
+    # --- what is late ---
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
+    def overdue(self) -> None:
+        """What the connection should have done by now it has not."""
+        bounds = self._bounds
+        if self.transport.is_closing():
+            bounds.limits_reached.add("http.write_timeout_s")
+            self.transport.abort()
+        elif self._stage is _Stage.HEAD:
+            self._overdue_head()
+        elif self._stage is _Stage.BODY:
+            self._overdue_body()
 
-    def on_headers_complete(self) -> None:
-        self._is_in_head = False
-        super().on_headers_complete()
+    def _overdue_head(self) -> None:
+        bounds = self._bounds
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        if cycle is not None and not cycle.response_complete:
+            self._expect_within(bounds.settings.head_timeout_s)  # it has an answer to wait for
+            return
+        bounds.limits_reached.add("http.head_timeout_s")
+        # A browser's spare connection, on which nothing ever came, is closed without a word.
+        self._refuse(b"" if self._head_bytes == _JUST_BEGUN else _TOO_LATE_A_HEAD)
+
+    def _overdue_body(self) -> None:
+        bounds = self._bounds
+        if self.cycle.response_complete:
+            bounds.limits_reached.add("http.body_timeout_s")
+            self._refuse(b"")
+        elif self._body_bytes >= LEAST_BODY_BYTES or self.flow.read_paused:
+            self._body_bytes = 0
+            self._expect_within(bounds.settings.body_timeout_s)
+        else:
+            self.scope["state"][TOO_SLOW] = True
+            self.cycle.message_event.set()  # whoever reads the body hears it and answers
+
+    def _refuse(self, answer: bytes) -> None:
+        if answer:
+            self.transport.write(answer)
+        self.transport.close()
+        self._expect_end()
+
+    def _expect_within(self, timeout_s: float) -> None:
+        self._bounds.deadlines[self] = self._bounds.now() + timeout_s
+
+    def _expect_end(self) -> None:
+        """A closing connection ends when its client has taken what waits for it."""
+        if self.transport.get_write_buffer_size():
+            self._expect_within(self._bounds.settings.write_timeout_s)
+        else:
+            self._bounds.deadlines.pop(self, None)
 
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn that leaves signals to us and says when it is open."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, sweep: Callable[[], None]) -> None:
         super().__init__(config)
+        self._sweep = sweep
         self.is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
 
@@ -109,6 +258,7 @@ class _Uvicorn(uvicorn.Server):
     async def main_loop(self) -> None:
         """Look once a second (for the Date header), where uvicorn does ten times: idle is idle."""
         while not await self.on_tick(0):
+            self._sweep()
             with suppress(TimeoutError):
                 async with asyncio.timeout(DATE_EVERY_S):
                     await self._is_ending.wait()
@@ -130,20 +280,19 @@ class HttpListener:
         application: Application,
         settings: Settings,
         sockets: list[socket.socket],
+        admission: HttpAdmission,
         metrics: Metrics,
     ) -> None:
         self.address: tuple[str, int] = sockets[0].getsockname()[:2]
         self._sockets = sockets
+        now = asyncio.get_running_loop().time
+        self._bounds = bounds = _Bounds(settings.http, admission, metrics, now)
         self._server = _Uvicorn(
             uvicorn.Config(
                 application,
                 http=cast(
                     "type[asyncio.Protocol]",
-                    partial(
-                        _BoundedProtocol,
-                        write_timeout_s=settings.http.write_timeout_s,
-                        metrics=metrics,
-                    ),
+                    partial(_BoundedProtocol, bounds=bounds),
                 ),
                 ws="none",
                 lifespan="off",
@@ -155,9 +304,14 @@ class HttpListener:
                 limit_concurrency=settings.http.max_connections,
                 timeout_keep_alive=settings.http.keep_alive_s,
                 timeout_graceful_shutdown=max(1, int(settings.shutdown.timeout_s / 2)),
-            )
+            ),
+            sweep=bounds.sweep,
         )
         self._task: asyncio.Task[None] | None = None
+
+    def reload(self, settings: HttpSettings) -> None:
+        """Take new limits; what is waited for already has its old deadline."""
+        self._bounds.settings = settings
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mqttpush.config import HttpSettings
 from mqttpush.errors import InvalidRequest
 from mqttpush.metrics import Metrics
+from mqttpush.rest.admission import HttpAdmission
 from mqttpush.rest.app import Application
 from mqttpush.rest.kii.errors import render_error
 from mqttpush.rest.messages import ApiRequest, ApiResponse
@@ -128,6 +129,7 @@ class Desk:
             edges=(Edge(render_error),),
             settings=HttpSettings(),
             metrics=Metrics(),
+            admission=HttpAdmission(HttpSettings(), Metrics(), clock=lambda: 0.0),
             check_ready=self._nothing,
         )
         self.topics = RequestTopics(

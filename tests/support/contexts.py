@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from mqttpush.config import LimitSettings
+from mqttpush.config import LimitSettings, SecuritySettings
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.operations.context import Context
 from mqttpush.sealing import Sealer
@@ -21,7 +21,7 @@ def make_context(
     source = random.Random(1)
     usual: dict[str, Any] = {
         "secrets": SecretMaker(source=source, server_key=b"key"),
-        "failures": FailureCounter(limit=5, clock=lambda: 0.0),
+        "failures": FailureCounter(SecuritySettings(), clock=lambda: 0.0),
         "limits": LimitSettings(),
         "endpoint_ttl_s": 0,
         "sealer": Sealer(master_key=bytes(32), random_bytes=source.randbytes),

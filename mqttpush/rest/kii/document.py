@@ -13,22 +13,22 @@ from mqttpush.rest.kii.errors import known_errors
 from mqttpush.rest.routing import Dialect
 
 # Before its verb is asked any route may find a bad path or body, a bad token, a disabled app, an
-# unknown app, too large a body, or a store that is busy.
-COMMON_STATUSES: Final = (400, 401, 403, 404, 413, 503)
+# unknown app, too large or too slow a body, too many requests, or a store that is busy.
+COMMON_STATUSES: Final = (400, 401, 403, 404, 408, 413, 429, 503)
 
 _MEANING: Final = {
     400: "The path, a header or the body is not acceptable",
     401: "The token is missing, unknown or expired, its principal is disabled or may not do this",
     403: "The app is disabled",
     404: "Something the path or body names does not exist",
-    408: "Nothing came for `http.body_timeout_s`",
+    408: "The body came too slowly (`http.body_timeout_s`)",
     409: "It is there already, or another version is there",
     413: "The body is larger than `http.max_body_bytes`, or that of an object than"
     " `limits.max_body_bytes`",
     416: "The body has no such range",
     429: "A limit is reached; `Retry-After` may say when to try again",
     501: "The server does not do this",
-    503: "The store is busy; try again",
+    503: "The server is busy; try again",
 }
 
 

@@ -62,7 +62,11 @@ class OauthRoutes:
             )
         elif wanted.client_id is not None and wanted.client_secret is not None:
             grant = await self._principals.log_in_client(
-                credentials.app_id, wanted.client_id, wanted.client_secret, expires_ms=expires_ms
+                credentials.app_id,
+                wanted.client_id,
+                wanted.client_secret,
+                address=credentials.address,
+                expires_ms=expires_ms,
             )
         else:
             raise InvalidRequest("needs username and password, or client_id and client_secret")

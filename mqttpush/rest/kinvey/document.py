@@ -13,14 +13,14 @@ from mqttpush.rest.routing import Dialect
 
 # Any route may find a bad header, body or path, bad credentials, a disabled app, a name that is
 # not there, too large a body, a limit, or a store that is busy.
-COMMON_STATUSES: Final = (400, 401, 403, 404, 413, 429, 500)
+COMMON_STATUSES: Final = (400, 401, 403, 404, 408, 413, 429, 500)
 _MEANING: Final = {
     400: "The path, a header, the query or the body is not acceptable",
     401: "The credentials are wrong, or of a kind that may not do this",
     403: "The app is disabled, or does not allow this",
     404: "Something the path or body names does not exist",
     405: "The path has no such method",
-    408: "Nothing came for `http.body_timeout_s`",
+    408: "The body came too slowly (`http.body_timeout_s`)",
     409: "It is there already",
     413: "The body is larger than `http.max_body_bytes`",
     429: "A limit is reached; `Retry-After` may say when to try again",
