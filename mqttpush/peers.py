@@ -69,9 +69,13 @@ class RateLimiter:
     __slots__ = ("_burst_s", "_due_by_key", "_interval_s")
 
     def __init__(self, per_s: float, burst: float) -> None:
+        self._due_by_key: dict[object, float] = {}
+        self.change(per_s, burst)
+
+    def change(self, per_s: float, burst: float) -> None:
+        """Another rate from here on; what has been spent stays spent."""
         self._interval_s = 1 / per_s
         self._burst_s = burst / per_s + _ROUNDING_S
-        self._due_by_key: dict[object, float] = {}
 
     def is_spent(self, key: object, now: float) -> bool:
         return self.wait_s(key, now) > 0

@@ -52,6 +52,16 @@ def test_a_limiter_says_how_long_to_wait_and_forgives() -> None:
     assert not limiter.is_spent("a", 1000.0)
 
 
+def test_a_limiter_that_changes_its_rate_forgets_nothing() -> None:
+    limiter = RateLimiter(per_s=1, burst=1)
+    limiter.charge("a", 1000.0)
+    limiter.change(per_s=2, burst=1)
+    assert limiter.is_spent("a", 1000.9)
+    assert not limiter.is_spent("a", 1001.0)
+    limiter.charge("a", 1001.0)
+    assert not limiter.is_spent("a", 1001.5)
+
+
 def test_a_tally_keeps_nothing_of_keys_that_have_gone() -> None:
     tally = Tally()
     tally.add("a")

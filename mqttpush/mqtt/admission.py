@@ -20,17 +20,18 @@ class Admission:
         self.authenticated_count = 0
         self._unauthenticated_by_address = Tally()
         self._authenticated_by_address = Tally()
+        self._connects, self._takeovers, self._failures = (RateLimiter(1, 1) for _ in range(3))
         self.apply(settings)
 
     def apply(self, settings: MqttSettings) -> None:
-        """Take new limits; rates start anew, counts stay."""
+        """Take new limits; what has been counted and spent stays."""
         self._settings = settings
         self._unlimited = Networks(settings.unlimited_addresses)
         per_s = settings.max_connects_per_s_per_address
-        self._connects = RateLimiter(per_s, burst=max(5 * per_s, 1))
-        self._takeovers = RateLimiter(settings.max_takeovers_per_s_per_client, burst=5)
+        self._connects.change(per_s, burst=max(5 * per_s, 1))
+        self._takeovers.change(settings.max_takeovers_per_s_per_client, burst=5)
         per_minute = settings.max_failed_connects_per_minute
-        self._failures = RateLimiter(per_minute / 60, burst=per_minute)
+        self._failures.change(per_minute / 60, burst=per_minute)
 
     def open(self, address: str) -> bool:
         """Count a new connection; False: close it at once and do not call `closed`."""

@@ -54,6 +54,8 @@ def test_wrong_credentials_lock_out_one_client_id_at_one_address() -> None:
         assert guard.check("192.0.2.1", "victim", 0) is None
         guard.failed("192.0.2.1", "victim", 0)
     assert guard.check("192.0.2.1", "victim", 0) is ReasonCode.BANNED
+    guard.apply(settings(max_failed_connects_per_minute=3))
+    assert guard.check("192.0.2.1", "victim", 0) is ReasonCode.BANNED
     assert guard.check("192.0.2.1", "other", 0) is None
     assert guard.check("192.0.2.2", "victim", 0) is None
     assert guard.check("192.0.2.1", "victim", 20) is None
