@@ -175,6 +175,12 @@ class MqttSettings(Section):
         description="CONNECTs a second of one IP address; 5 s worth may come at once",
         examples=[50.0],
     )
+    max_connects_per_s_per_client: float = Field(
+        1.0,
+        gt=0,
+        description="CONNECTs a second of one client ID with right credentials; 10 at once",
+        examples=[1.0],
+    )
     max_takeovers_per_s_per_client: float = Field(
         0.5,
         gt=0,

@@ -20,7 +20,8 @@ class Admission:
         self.authenticated_count = 0
         self._unauthenticated_by_address = Tally()
         self._authenticated_by_address = Tally()
-        self._connects, self._takeovers, self._failures = (RateLimiter(1, 1) for _ in range(3))
+        self._connects, self._connects_of_client = RateLimiter(1, 1), RateLimiter(1, 1)
+        self._takeovers, self._failures = RateLimiter(1, 1), RateLimiter(1, 1)
         self.apply(settings)
 
     def apply(self, settings: MqttSettings) -> None:
@@ -29,6 +30,7 @@ class Admission:
         self._unlimited = Networks(settings.unlimited_addresses)
         per_s = settings.max_connects_per_s_per_address
         self._connects.change(per_s, burst=max(5 * per_s, 1))
+        self._connects_of_client.change(settings.max_connects_per_s_per_client, burst=10)
         self._takeovers.change(settings.max_takeovers_per_s_per_client, burst=5)
         per_minute = settings.max_failed_connects_per_minute
         self._failures.change(per_minute / 60, burst=per_minute)
@@ -86,6 +88,18 @@ class Admission:
         if not self._is_unlimited(address):
             self._failures.charge((address_key(address), client_id), now)
 
+    def check_client(self, client_id: str, now: float) -> ReasonCode | None:
+        """Why a client with right credentials is refused all the same. Counts it.
+
+        Asked after authentication, so that nobody else can use up what a client may do.
+        """
+        if self._connects_of_client.is_spent(client_id, now):
+            return self._refused(
+                "max_connects_per_s_per_client", ReasonCode.CONNECTION_RATE_EXCEEDED
+            )
+        self._connects_of_client.charge(client_id, now)
+        return None
+
     def may_take_over(self, client_id: str, now: float) -> bool:
         """Only a takeover with right credentials is charged, so nobody else can use this up."""
         if self._takeovers.is_spent(client_id, now):
@@ -104,8 +118,10 @@ class Admission:
         self._authenticated_by_address.remove(key)
 
     def sweep(self, now: float) -> None:
-        for limiter in (self._connects, self._takeovers, self._failures):
-            limiter.sweep(now)
+        self._connects.sweep(now)
+        self._connects_of_client.sweep(now)
+        self._takeovers.sweep(now)
+        self._failures.sweep(now)
 
     def _is_unlimited(self, address: str) -> bool:
         return self._unlimited.contains(address)

@@ -384,7 +384,8 @@ class Broker:
         client_id = attempt.client_id or answer.mqtt_topic or ANONYMOUS_CLIENT_ID
         reason = self._admission.check_room(handle.address)
         if reason is None and not answer.is_onboarding:
-            reason = self._take_over(client_id)
+            reason = self._admission.check_client(client_id, self._clock())
+            reason = reason or self._take_over(client_id)
         if reason is not None:
             self._refuse(handle, reason)
             return

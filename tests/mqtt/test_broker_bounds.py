@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 
-from mqttpush.mqtt.broker import Admitted
-from mqttpush.mqtt.packets import Publish, ReasonCode, Version
+from mqttpush.mqtt.broker import Admitted, RefusalReason, Refused
+from mqttpush.mqtt.packets import Disconnect, Publish, ReasonCode, Version
 from tests.mqtt.support import TOPIC, Client, World, reason_of
 from tests.support.loop import in_loop
 
@@ -92,3 +92,31 @@ async def test_a_bound_that_a_packet_goes_beyond_is_counted() -> None:
     client.send(*[Publish(f"p/{TOPIC}/x", b"GET")] * 6)
     assert client.transport.is_closing
     assert world.reached("max_publishes_per_s") == 1
+
+
+@in_loop
+async def test_a_client_that_comes_and_goes_without_end_is_damped() -> None:
+    world = World(max_connects_per_s_per_client=1)
+    for _ in range(10):
+        client = await world.connect(version=Version.V5)
+        client.send(Disconnect())
+        world.broker.lost(client.handle)
+    late = world.knock(version=Version.V5)
+    await world.settle()
+    assert reason_of(late) == ReasonCode.CONNECTION_RATE_EXCEEDED
+    assert world.reached("max_connects_per_s_per_client") == 1
+    assert world.closed[-1] is late.handle
+    assert not (await world.connect("another")).transport.is_closing
+    world.now += 1
+    assert not (await world.connect()).transport.is_closing
+
+
+@in_loop
+async def test_wrong_credentials_use_up_nothing_of_a_clients_connects() -> None:
+    world = World(max_connects_per_s_per_client=1)
+    right, world.answer = world.answer, lambda _: Refused(RefusalReason.BAD_CREDENTIALS)
+    for number in range(20):
+        world.knock(address=f"192.0.2.{number}")
+        await world.settle()
+    world.answer = right
+    assert not (await world.connect()).transport.is_closing
