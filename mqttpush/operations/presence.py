@@ -24,13 +24,16 @@ from mqttpush.store import Transaction
 _log = logging.getLogger(__name__)
 
 TOPIC_ID: Final = "_presence"
+# After the store refused.
+RETRY_S: Final = 1.0
 
 
 class Presence:
     """Writes down what the router sees, the latest of each thing, all waiting at once."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, retry_s: float = RETRY_S) -> None:
         self._context = context
+        self._retry_s = retry_s
         self._is_online_by_thing: dict[Owner, bool] = {}
         self._wake = asyncio.Event()
 
@@ -50,6 +53,7 @@ class Presence:
             if not await self._write(partial(self._apply, changes=changes)):
                 # Later changes win over those that could not be written.
                 self._is_online_by_thing = changes | self._is_online_by_thing
+                asyncio.get_running_loop().call_later(self._retry_s, self._wake.set)
 
     async def _write(self, unit: Callable[[Transaction], None]) -> bool:
         try:
