@@ -62,7 +62,8 @@ HOSTILE = {
     "a doubling string": ("for (var s = 'x';;) s += s", VIOLATION),
     "endless strings": ("for (var a = [];;) a.push('x'.repeat(1 << 20) + a.length)", VIOLATION),
     "endless objects": ("for (var o = {};;) o = {o: o}", VIOLATION),
-    "an endless map": ("for (var m = new Map(), i = 0;; i++) m.set(i, {})", VIOLATION),
+    "an endless map":
+        ("for (var m = new Map(), i = 0;; i++) m.set(i, new Array(100).fill(i))", VIOLATION),
     "memory that is caught":
         ("for (var a = [];;) try { a.push(new Uint8Array(1 << 20)) } catch (e) {}", TIMEOUT),
     "deep recursion": ("(function f() { f(); })()", VIOLATION),

@@ -72,11 +72,10 @@ def wait_for_state(api: Api, thing: Thing, token: str, command_id: str, wanted: 
     assert state == wanted
 
 
-def wait_until_online(client: MqttClient, app_id: str, thing_id: str, token: str) -> None:
-    """Ask, over MQTT, until the server has written down that the thing is online."""
-    path = f"/api/apps/{app_id}/things/{thing_id}"
+def wait_until_online(api: Api, thing_id: str, token: str) -> None:
+    """Ask until the server has written down that the thing is online."""
     deadline = time.monotonic() + TIMEOUT_S
-    while not client.ask("GET", path, token=token).json()["_online"]:
+    while not api.ok("GET", f"/things/{thing_id}", token=token)["_online"]:
         assert time.monotonic() < deadline
 
 
@@ -85,7 +84,7 @@ def wait_until_online(client: MqttClient, app_id: str, thing_id: str, token: str
 
 @pytest.mark.spec("kii 10.1")
 def test_two_devices_onboard_at_once_on_the_shared_client_id(
-    server: Server, app: dict[str, str]
+    server: Server, app: dict[str, str], api: Api
 ) -> None:
     """Row 5 of appendix C: QoS 1, LF line ends, no subscription, the answer on the same topic."""
     mqtt_topic = f"p/anonymous/thing-if/apps/{app['appID']}/onboardings"
@@ -119,7 +118,7 @@ def test_two_devices_onboard_at_once_on_the_shared_client_id(
         assert endpoint["ttl"] > 0
         with MqttClient.of(endpoint) as client:
             client.subscribe()
-            wait_until_online(client, app["appID"], fields["thingID"], fields["accessToken"])
+            wait_until_online(api, fields["thingID"], fields["accessToken"])
 
 
 @pytest.mark.spec("kii 10.3")
@@ -491,7 +490,7 @@ def test_a_restarted_server_finds_nobody_online(start_server: StartServer) -> No
     thing = Thing(api, "lamp")
     with thing.connect() as client:
         client.subscribe()
-        wait_until_online(client, api.app_id, thing.id, thing.token)
+        wait_until_online(api, thing.id, thing.token)
         server.kill()
     api.close()
     api = Api(start_server(server.folder).url, app)
