@@ -242,7 +242,7 @@ class Principals:
                 email_address=changes.email_address or user.email_address,
                 phone_number=changes.phone_number or user.phone_number,
                 password_hash=password_hash or user.password_hash,
-                fields={**kept, **(changes.fields or {})},
+                fields={**user.fields, **(changes.fields or {})},
                 modified_ms=self._context.now_ms(),
             )
             tx.users.update(changed)
@@ -279,7 +279,11 @@ class Principals:
                 tx.tokens.insert(token_hash, principal, self._context.now_ms(), NEVER_MS)
             end_dead_sessions(tx, Owner(now.app_id, now.subject))
 
-        await self._context.store.write(unit)
+        try:
+            await self._context.store.write(unit)
+        except InvalidGrant:
+            tries.wrong()
+            raise
 
     async def change_thing(
         self, credentials: Credentials, reference: Reference, fields: Mapping[str, Any]
@@ -309,11 +313,7 @@ class Principals:
             if is_disabled:
                 tx.emit(OwnerRemoved(Owner(user.app_id, user.subject)))
 
-        try:
-            await self._context.store.write(unit)
-        except InvalidGrant:
-            tries.wrong()
-            raise
+        await self._context.store.write(unit)
 
     async def set_thing_disabled(
         self, credentials: Credentials, reference: Reference, is_disabled: bool
