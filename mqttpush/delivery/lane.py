@@ -256,7 +256,12 @@ class Lane:
 
     def _drop_if_done(self, app: _App) -> None:
         is_used = app.stock or app.taken or app.has_more or app.is_loading
-        if not is_used and app.due_s == inf:
+        if is_used or app.due_s < inf:
+            return
+        free_s = max(each.free_s for each in (app.patience, *app.services.values()))
+        if free_s > self._clock.time():  # a pause holds for what comes next, too
+            self._look_at(app, free_s)
+        else:
             self._apps.pop(app.app_id, None)
 
     # --- turns and places -----------------------------------------------------------------

@@ -10,7 +10,7 @@ from mqttpush.models import Audience, DeviceType, Owner
 from mqttpush.networks import Ending, Push, Sent
 from mqttpush.store import Transaction
 from tests.support.loop import in_loop
-from tests.support.phones import TAKEN, Phones, phone, phones_on
+from tests.support.phones import PAYLOAD, TAKEN, Phones, phone, phones_on
 
 DELIVERED = Ending.DELIVERED.value
 UNAVAILABLE = Sent(None, "503")
@@ -87,3 +87,22 @@ async def test_a_web_push_service_that_only_fails_does_not_hold_up_the_others() 
 @in_loop
 async def test_a_web_push_service_that_asks_for_a_pause_does_not_hold_up_the_others() -> None:
     await check_one_service(Sent(None, "429", retry_after_s=30))
+
+
+@in_loop
+async def test_a_pause_outlives_the_push_it_was_asked_for_with() -> None:
+    async with phones_on() as world:
+        (anna,) = await world.users(1)
+        world.network.answer = lambda _: Sent(None, "429", retry_after_s=600)
+        hasty = replace(PAYLOAD, ttl_s=0)
+        first = await world.send(Audience.of_owners(anna), hasty)
+        assert await world.until_ended(first, 1) == {Ending.EXPIRED.value: 1}
+        await world.settle()
+        world.network.answer = lambda _: TAKEN
+        second = await world.send(Audience.of_owners(anna))
+        for _ in range(10):
+            world.clock.advance(59)
+            await world.settle()
+        assert len(world.network.pushes) == 1
+        world.clock.advance(11)
+        assert await world.until_ended(second, 1) == {Ending.DELIVERED.value: 1}
