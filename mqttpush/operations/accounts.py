@@ -217,6 +217,8 @@ class Accounts:
             if draft.devices is not None:
                 replace_devices(context, tx, changed, draft.devices, draft.seen_ms)
             if password_hash is not None:
+                owner = Owner(user.app_id, user.subject)
+                react_to_user(context, tx, owner, "USER_PASSWORD_CHANGED")
                 tx.tokens.delete_of(Owner(user.app_id, user.subject))
                 if credentials.token is not None and not principal.is_admin:
                     kept = secret_hash(credentials.token)

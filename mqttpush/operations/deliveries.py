@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 from mqttpush.access import refusal
 from mqttpush.errors import NotFound
-from mqttpush.events import InstallationRemoved, PhonesEnded
+from mqttpush.events import PhonesEnded
 from mqttpush.models import Credentials, Outcome
 from mqttpush.networks import Ending
 from mqttpush.operations.context import Context
+from mqttpush.operations.uninstalling import uninstall
 from mqttpush.pushes import Attempt, Page, PushJob, Queue, Trace
 from mqttpush.store import Transaction
 
@@ -101,7 +102,7 @@ class Deliveries:
                 tx.messages.add_outcomes(message_id, [Outcome(network, ending, count)])
             for each in attempts:
                 if each.is_dead:
-                    _remove_device(tx, each)
+                    _remove_device(self._context, tx, each)
                 elif each.problem is not None:
                     tx.installations.set_problem(each.delivery.installation_id, each.problem)
 
@@ -184,7 +185,7 @@ class Deliveries:
         return is_done, made
 
 
-def _remove_device(tx: Transaction, attempt: Attempt) -> None:
+def _remove_device(context: Context, tx: Transaction, attempt: Attempt) -> None:
     """The device is gone, for all its owners, unless it registered again since it was dead."""
     delivery = attempt.delivery
     installation = tx.installations.get(delivery.job.app_id, delivery.installation_id)
@@ -194,5 +195,4 @@ def _remove_device(tx: Transaction, attempt: Attempt) -> None:
         installation.owner.app_id, installation.device_type, installation.registration_id
     ):
         if attempt.dead_since_ms is None or each.updated_ms <= attempt.dead_since_ms:
-            tx.installations.delete(each.installation_id)
-            tx.emit(InstallationRemoved(each.owner, each.installation_id))
+            uninstall(context, tx, each, may_be_refused=False)

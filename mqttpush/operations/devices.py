@@ -15,7 +15,7 @@ from mqttpush.events import InstallationRemoved
 from mqttpush.kinvey import KinveySettings
 from mqttpush.models import Credentials, DeviceType, Installation, Owner, Principal, User
 from mqttpush.operations.context import Context
-from mqttpush.operations.triggers import react_to_installation
+from mqttpush.operations.uninstalling import tell_of_move, tell_of_new, uninstall
 from mqttpush.store import Transaction
 
 PLATFORMS: Final = {"android": DeviceType.ANDROID, "ios": DeviceType.IOS}
@@ -81,8 +81,7 @@ class Devices:
             user = _user_meant(tx, principal, user_id)
             for installation in devices_of(tx, Owner(user.app_id, user.subject)):
                 if _is_of(installation, draft):
-                    _remove(tx, installation)
-                    react_to_installation(self._context, tx, installation, "INSTALLATION_DELETED")
+                    uninstall(self._context, tx, installation)
                     tx.users.update(replace(user, modified_ms=self._context.now_ms()))
 
         await self._context.store.write(unit)
@@ -107,7 +106,7 @@ def _put(
             if kept is None:
                 kept = other  # it moves
             elif other.installation_id != kept.installation_id:
-                _remove(tx, other)
+                uninstall(context, tx, other)
     now_ms = context.now_ms()
     framework = draft.framework.lower()
     installation = Installation(
@@ -124,11 +123,12 @@ def _put(
     )
     if kept is None:
         tx.installations.insert(installation)
-        react_to_installation(context, tx, installation, "INSTALLATION_CREATED")
+        tell_of_new(context, tx, installation)
     else:
         if kept.owner != owner:
             tx.emit(InstallationRemoved(kept.owner, kept.installation_id))
         tx.installations.update(installation)
+        tell_of_move(context, tx, kept, installation)
 
 
 def replace_devices(
@@ -147,7 +147,7 @@ def replace_devices(
     for installation in devices_of(tx, Owner(user.app_id, user.subject)):
         is_known = seen_ms is None or installation.updated_ms <= seen_ms
         if is_known and not any(_is_of(installation, draft) for draft in kept):
-            _remove(tx, installation)
+            uninstall(context, tx, installation)
     for draft in kept:
         _put(context, tx, user, draft, settings)
     _forget_oldest(context, tx, user)
@@ -180,9 +180,4 @@ def _forget_oldest(context: Context, tx: Transaction, user: User) -> None:
     owner, limit = Owner(user.app_id, user.subject), context.limits.max_device_tokens_per_user
     devices = sorted(devices_of(tx, owner), key=lambda each: each.updated_ms)
     for installation in devices[: max(0, len(devices) - limit)]:
-        _remove(tx, installation)
-
-
-def _remove(tx: Transaction, installation: Installation) -> None:
-    tx.installations.delete(installation.installation_id)
-    tx.emit(InstallationRemoved(installation.owner, installation.installation_id))
+        uninstall(context, tx, installation)

@@ -12,7 +12,7 @@ from mqttpush.models import Credentials, Group, Principal, PrincipalKind
 from mqttpush.operations.context import Context, Reference, resolve_user
 from mqttpush.operations.hearing import rehear_owners
 from mqttpush.operations.phones import before_scopes_end
-from mqttpush.operations.triggers import react_to_group
+from mqttpush.operations.triggers import MEMBERS_REMOVED, react_to_group
 from mqttpush.store import Transaction
 
 
@@ -131,7 +131,7 @@ class Groups:
                 raise InvalidRequest("the owner cannot leave the group", field="userID")
             if not tx.groups.remove_member(group.app_id, group_id, member.id):
                 raise NotFound("member", member.id, app_id=group.app_id)
-            react_to_group(self._context, tx, group, "GROUP_MEMBERS_REMOVED", [member.id])
+            react_to_group(self._context, tx, group, MEMBERS_REMOVED, [member.id])
             rehear_owners(tx, group.app_id, [member.subject])
 
         await self._context.store.write(unit)
@@ -165,8 +165,7 @@ class Groups:
         def unit(tx: Transaction) -> None:
             _, group = self._enter(tx, credentials, group_id, must_rule=True)
             before_scopes_end(self._context, tx, [group.scope])
-            delete_group(tx, group)
-            react_to_group(self._context, tx, group, "GROUP_DELETED")
+            delete_group(self._context, tx, group)
 
         await self._context.store.write(unit)
 
@@ -196,7 +195,7 @@ class Groups:
         rehear_owners(tx, group.app_id, [f"user:{user_id}"])
 
 
-def delete_group(tx: Transaction, group: Group) -> None:
+def delete_group(context: Context, tx: Transaction, group: Group) -> None:
     """Take the group and all it stands for out of the app, inside a unit.
 
     After `before_scopes_end`: looking up who is to get what waits for several at once is cheaper.
@@ -211,6 +210,7 @@ def delete_group(tx: Transaction, group: Group) -> None:
     tx.acl.delete_subject(group.app_id, group.subject)
     tx.acl.delete_resource(group.app_id, scope.path.rstrip("/"))
     tx.groups.delete(group.app_id, group.group_id)
+    react_to_group(context, tx, group, "GROUP_DELETED")
     rehear_owners(tx, group.app_id, members)
 
 

@@ -28,7 +28,7 @@ from mqttpush.networks import Network
 from mqttpush.networks.tokens import check_token
 from mqttpush.operations.context import Context, Reference, resolve_owner
 from mqttpush.operations.live_sessions import MARK, attach_connection
-from mqttpush.operations.triggers import react_to_installation
+from mqttpush.operations.uninstalling import tell_of_move, tell_of_new, uninstall
 from mqttpush.store import ConnectRow, Transaction
 
 _MQTT: Final = DeviceType.MQTT
@@ -139,9 +139,7 @@ class Installations:
 
         def unit(tx: Transaction) -> None:
             installation = self._visible(tx, credentials, reference)
-            tx.installations.delete(installation.installation_id)
-            react_to_installation(self._context, tx, installation, "INSTALLATION_DELETED")
-            tx.emit(InstallationRemoved(installation.owner, installation.installation_id))
+            uninstall(self._context, tx, installation)
 
         await self._context.store.write(unit)
 
@@ -375,8 +373,7 @@ class Installations:
         kept = next((each for each in others if each.owner == owner), others[0])
         for other in others:
             if other is not kept:
-                tx.installations.delete(other.installation_id)
-                tx.emit(InstallationRemoved(other.owner, other.installation_id))
+                uninstall(self._context, tx, other)
         return self._update(tx, replace(kept, registration_id=token), owner, draft)
 
     def _forget_oldest_browsers(self, tx: Transaction, newest: Installation) -> None:
@@ -411,7 +408,7 @@ class Installations:
             updated_ms=now_ms,
         )
         tx.installations.insert(installation)
-        react_to_installation(self._context, tx, installation, "INSTALLATION_CREATED")
+        tell_of_new(self._context, tx, installation)
         return installation
 
     def _update(
@@ -425,6 +422,7 @@ class Installations:
             problem="",
         )
         tx.installations.update(updated)
+        tell_of_move(self._context, tx, existing, updated)
         if (owner, draft.is_development) != (existing.owner, existing.is_development):
             tx.emit(InstallationChanged(existing.installation_id, owner, draft.is_development))
         return updated

@@ -33,7 +33,8 @@ from mqttpush.operations.context import (
 from mqttpush.operations.groups import delete_group
 from mqttpush.operations.live_sessions import end_dead_sessions
 from mqttpush.operations.phones import before_scopes_end
-from mqttpush.operations.triggers import react_to_user
+from mqttpush.operations.triggers import MEMBERS_REMOVED, react_to_group, react_to_user
+from mqttpush.operations.uninstalling import uninstall
 from mqttpush.store import Transaction
 
 
@@ -340,13 +341,15 @@ class Principals:
             groups = tx.groups.list_of_owner(user.app_id, user.user_id)
             before_scopes_end(self._context, tx, [scope, *(group.scope for group in groups)])
             for group in groups:
-                delete_group(tx, group)
+                delete_group(self._context, tx, group)
+            for group in tx.groups.list_of_member(user.app_id, user.user_id):
+                react_to_group(self._context, tx, group, MEMBERS_REMOVED, [user.user_id])
             tx.groups.remove_user(user.app_id, user.user_id)
             for thing_id in tx.things.owned_by(user.app_id, user.subject):
                 tx.things.remove_owner(user.app_id, thing_id, user.subject)
             tx.users.delete(user.app_id, user.user_id)
             react_to_user(self._context, tx, Owner(user.app_id, user.subject), "USER_DELETED")
-            _forget(tx, Owner(user.app_id, user.subject), scope)
+            _forget(self._context, tx, Owner(user.app_id, user.subject), scope)
 
         await self._context.store.write(unit)
 
@@ -359,7 +362,7 @@ class Principals:
             before_scopes_end(self._context, tx, [scope])
             tx.things.delete(thing.app_id, thing.thing_id)
             react_to_user(self._context, tx, Owner(thing.app_id, thing.subject), "THING_DELETED")
-            _forget(tx, Owner(thing.app_id, thing.subject), scope)
+            _forget(self._context, tx, Owner(thing.app_id, thing.subject), scope)
 
         await self._context.store.write(unit)
 
@@ -426,12 +429,12 @@ class Principals:
         tx.tokens.insert(secret_hash(token), as_principal(owner), self._context.now_ms(), NEVER_MS)
 
 
-def _forget(tx: Transaction, owner: Owner, scope: Scope) -> None:
+def _forget(context: Context, tx: Transaction, owner: Owner, scope: Scope) -> None:
     for source_key in tx.sources.keys_of_scope(scope):
         tx.emit(SourceRemoved(source_key))
     tx.sources.delete_scope(scope)
     for installation in tx.installations.list_of(owner):
-        tx.installations.delete(installation.installation_id)
+        uninstall(context, tx, installation)
     tx.subscriptions.delete_of(owner)
     tx.acl.delete_subject(owner.app_id, owner.subject)
     tx.acl.delete_resource(owner.app_id, scope.path.rstrip("/"))

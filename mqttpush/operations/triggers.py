@@ -22,6 +22,7 @@ from mqttpush.models import (
     ScopeType,
 )
 from mqttpush.operations.context import Context
+from mqttpush.operations.live_sessions import MARK
 from mqttpush.server_code import Job, JobKind
 from mqttpush.store import Transaction
 
@@ -30,6 +31,7 @@ USERS: Final = "users"
 GROUPS: Final = "groups"
 THINGS: Final = "things"
 INSTALLATIONS: Final = "installations"
+MEMBERS_REMOVED: Final = "GROUP_MEMBERS_REMOVED"
 _SCOPE_PLACES: Final = {
     ScopeType.APP: "",
     ScopeType.USER: "users/*/",
@@ -87,9 +89,19 @@ def react_to_group(
 
 
 def react_to_installation(
-    context: Context, tx: Transaction, installation: Installation, event: str
+    context: Context,
+    tx: Transaction,
+    installation: Installation,
+    event: str,
+    *,
+    may_be_refused: bool = True,
 ) -> None:
-    """An installation came or went."""
+    """An installation came or went; clients of the Live Service are none to code.
+
+    may_be_refused: else no limit holds, for what nobody can be told to try again.
+    """
+    if installation.registration_id.startswith(MARK):
+        return
     owner = installation.owner
     parameters = {
         "uri": f"kiicloud://installations/{installation.installation_id}",
@@ -97,18 +109,27 @@ def react_to_installation(
         "deviceType": installation.device_type.value,
         f"{owner.kind}ID": owner.id,
     }
-    _react(context, tx, owner.app_id, INSTALLATIONS, event, parameters)
+    _react(
+        context, tx, owner.app_id, INSTALLATIONS, event, parameters, may_be_refused=may_be_refused
+    )
 
 
 def _react(
-    context: Context, tx: Transaction, app_id: str, place: str, event: str, parameters: Json
+    context: Context,
+    tx: Transaction,
+    app_id: str,
+    place: str,
+    event: str,
+    parameters: Json,
+    *,
+    may_be_refused: bool = True,
 ) -> None:
     """Make due what the app's current version wants run at `event`. Cost without: one look-up."""
     endpoints = tx.server_code.triggered(app_id, place, event)
     if not endpoints:
         return
     limit = context.hooks.max_queued_runs_per_app
-    if tx.server_code.count_jobs(app_id, limit) >= limit:
+    if may_be_refused and tx.server_code.count_jobs(app_id, limit) >= limit:
         raise LimitReached("hooks.max_queued_runs_per_app", retry_after_s=1)
     now_ms = context.now_ms()
     for endpoint in endpoints:

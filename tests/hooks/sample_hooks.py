@@ -96,6 +96,11 @@ def on_user(params: dict[str, Any], modules: Modules) -> None:
     modules.api.put_object("users-seen", params["userID"], {"type": params["type"]})
 
 
+def note(params: dict[str, Any], modules: Modules) -> None:
+    """Keep what happened."""
+    modules.api.create_object("noted", params)
+
+
 def write_again(params: dict[str, Any], modules: Modules) -> None:
     """Write where it is triggered: a loop the server must stop."""
     modules.api.create_object(params["bucketID"], {"again": True})
