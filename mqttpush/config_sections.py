@@ -169,6 +169,12 @@ class MqttSettings(Section):
     max_unauthenticated_per_address: int = Field(
         500, ge=1, description="the same for one IP address", examples=[500]
     )
+    max_sockets_per_s_per_address: float = Field(
+        100.0,
+        gt=0,
+        description="sockets a second of one IP address, before any handshake; 5 s worth at once",
+        examples=[100.0],
+    )
     max_connects_per_s_per_address: float = Field(
         50.0,
         gt=0,

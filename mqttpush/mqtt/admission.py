@@ -20,14 +20,17 @@ class Admission:
         self.authenticated_count = 0
         self._unauthenticated_by_address = Tally()
         self._authenticated_by_address = Tally()
-        self._connects, self._connects_of_client = RateLimiter(1, 1), RateLimiter(1, 1)
-        self._takeovers, self._failures = RateLimiter(1, 1), RateLimiter(1, 1)
+        self._sockets, self._connects = RateLimiter(1, 1), RateLimiter(1, 1)
+        self._connects_of_client, self._takeovers = RateLimiter(1, 1), RateLimiter(1, 1)
+        self._failures = RateLimiter(1, 1)
         self.apply(settings)
 
     def apply(self, settings: MqttSettings) -> None:
         """Take new limits; what has been counted and spent stays."""
         self._settings = settings
         self._unlimited = Networks(settings.unlimited_addresses)
+        per_s = settings.max_sockets_per_s_per_address
+        self._sockets.change(per_s, burst=max(5 * per_s, 1))
         per_s = settings.max_connects_per_s_per_address
         self._connects.change(per_s, burst=max(5 * per_s, 1))
         self._connects_of_client.change(settings.max_connects_per_s_per_client, burst=10)
@@ -35,17 +38,24 @@ class Admission:
         per_minute = settings.max_failed_connects_per_minute
         self._failures.change(per_minute / 60, burst=per_minute)
 
-    def open(self, address: str) -> bool:
-        """Count a new connection; False: close it at once and do not call `closed`."""
+    def open(self, address: str, now: float, *, is_proxy: bool = False) -> bool:
+        """Count a new connection; False: close it at once and do not call `closed`.
+
+        is_proxy: it brings the address that is bounded later, when it has said its header.
+        """
         settings = self._settings
         key = address_key(address)
-        count = self._unauthenticated_by_address[key]
         if self.unauthenticated_count >= settings.max_unauthenticated:
             self._reached("max_unauthenticated")
             return False
-        if count >= settings.max_unauthenticated_per_address and not self._is_unlimited(address):
-            self._reached("max_unauthenticated_per_address")
-            return False
+        if not is_proxy and not self._is_unlimited(address):
+            if self._sockets.is_spent(key, now):
+                self._reached("max_sockets_per_s_per_address")
+                return False
+            self._sockets.charge(key, now)
+            if self._unauthenticated_by_address[key] >= settings.max_unauthenticated_per_address:
+                self._reached("max_unauthenticated_per_address")
+                return False
         self.unauthenticated_count += 1
         self._unauthenticated_by_address.add(key)
         return True
@@ -118,6 +128,7 @@ class Admission:
         self._authenticated_by_address.remove(key)
 
     def sweep(self, now: float) -> None:
+        self._sockets.sweep(now)
         self._connects.sweep(now)
         self._connects_of_client.sweep(now)
         self._takeovers.sweep(now)

@@ -83,8 +83,8 @@ class AmqttEngine(Broker):
         self._task: asyncio.Task[None] | None = None
         self._retained_by_app: dict[str, set[str]] = {}
 
-    def open(self, transport: Transport, address: str) -> Handle | None:
-        handle = super().open(transport, address)
+    def open(self, transport: Transport, address: str, *, is_proxy: bool = False) -> Handle | None:
+        handle = super().open(transport, address, is_proxy=is_proxy)
         if handle is not None:
             assert isinstance(handle.connection, OrdinaryConnection)
             handle.connection.exchange = Link(self, handle)

@@ -157,9 +157,13 @@ class Broker:
         """Open sockets, authenticated or not."""
         return len(self._handles)
 
-    def open(self, transport: Transport, address: str) -> Handle | None:
-        """A new socket; None: close it at once, a bound is met. Then call `begin_stage`."""
-        if self._is_draining or not self._admission.open(address):
+    def open(self, transport: Transport, address: str, *, is_proxy: bool = False) -> Handle | None:
+        """A new socket; None: close it at once, a bound is met. Then call `begin_stage`.
+
+        is_proxy: `change_address` follows.
+        """
+        now = self._clock()
+        if self._is_draining or not self._admission.open(address, now, is_proxy=is_proxy):
             return None
         handle = Handle(self._new_connection(), transport, address)
         self._handles.add(handle)
@@ -175,7 +179,7 @@ class Broker:
         """The socket's peer is a proxy, and `address` its client; False: close the socket."""
         self._admission.closed(handle.address, was_authenticated=False)
         handle.address = address
-        if self._admission.open(address):
+        if self._admission.open(address, self._clock()):
             return True
         self._forget_socket(handle)
         handle.connection.abandon()

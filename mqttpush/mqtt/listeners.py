@@ -76,15 +76,16 @@ class Socket(asyncio.Protocol):
         address = str(peer[0]) if peer else ""
         listeners = self._listeners
         handle = None
+        is_proxy = bool(listeners.proxies) and listeners.proxies.contains(address)
         if listeners.may_open():
-            handle = listeners.broker.open(transport, address)
+            handle = listeners.broker.open(transport, address, is_proxy=is_proxy)
         if handle is None:
             transport.abort()
             return
         self._handle = handle
         self._transport = transport
         transport.set_write_buffer_limits(high=listeners.settings.write_buffer_bytes)
-        if listeners.proxies and listeners.proxies.contains(address):
+        if is_proxy:
             self._layer = ProxyLayer(on_header=self._on_proxy_header, on_end=self._on_end)
             listeners.broker.begin_stage(handle, "connect_timeout_s")
         else:

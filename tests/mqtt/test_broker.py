@@ -326,8 +326,8 @@ async def test_a_peer_that_asks_and_does_not_take_the_answers_is_cut() -> None:
 
 @in_loop
 async def test_idle_strangers_are_bounded_and_then_closed() -> None:
-    world = World(max_unauthenticated=20_000, max_unauthenticated_per_address=20_000)
-    clients = [world.open() for _ in range(20_001)]
+    world = World(max_unauthenticated=20_000)
+    clients = [world.open(address=f"10.0.{number // 250}.1") for number in range(20_001)]
     assert clients[-1] is None
     world.pass_time(11)
     assert all(client.transport.is_aborted for client in clients[:-1] if client)
