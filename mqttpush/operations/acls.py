@@ -139,16 +139,17 @@ class Acls:
         resource: ResourceReference,
         verb: str,
         subject: SubjectReference,
-    ) -> None:
-        """Raises NotFound("acl") unless the subject has the right."""
+    ) -> str:
+        """The subject; raises NotFound("acl") unless it has the right."""
 
-        def unit(tx: Transaction) -> None:
+        def unit(tx: Transaction) -> str:
             place = self._enter(tx, credentials, resource)
             known_verb, named = _verb(place, verb), _subject(place, subject)
             if named not in place.subjects(known_verb):
                 raise NotFound("acl", verb, subject=named)
+            return named
 
-        await self._context.store.read(unit)
+        return await self._context.store.read(unit)
 
     async def grant(
         self,

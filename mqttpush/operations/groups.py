@@ -41,7 +41,7 @@ class Groups:
         self._context = context
 
     async def create(self, credentials: Credentials, draft: GroupDraft) -> CreatedGroup:
-        """A user makes a group of his own, the admin one for any user.
+        """A user makes a group for himself or another one, the admin for anybody.
 
         Raises AlreadyExists for a taken ID, NotAuthorized, NotFound for an unknown owner.
         """
@@ -77,16 +77,20 @@ class Groups:
     async def list_of(
         self, credentials: Credentials, user: Reference, *, only_owned: bool
     ) -> list[Group]:
-        """Groups that a user is in, or owns; for him and the admin."""
+        """Groups that a user is in, or owns; to other users those that they are in too."""
 
         def unit(tx: Transaction) -> list[Group]:
             principal = self._context.authenticate(tx, credentials)
             owner = resolve_user(tx, principal, user)
-            if not (principal.is_admin or principal.owner == owner):
-                raise refusal(principal, "list the groups of someone else")
             table = tx.groups
             list_ = table.list_of_owner if only_owned else table.list_of_member
-            return list_(owner.app_id, owner.id)
+            found = list_(owner.app_id, owner.id)
+            if principal.is_admin or principal.owner == owner:
+                return found
+            if principal.kind is not PrincipalKind.USER:
+                raise refusal(principal, "list the groups of someone else")
+            own = {group.group_id for group in table.list_of_member(owner.app_id, principal.id)}
+            return [group for group in found if group.group_id in own]
 
         return await self._context.store.read(unit)
 
@@ -219,10 +223,9 @@ def _owner_of_draft(tx: Transaction, principal: Principal, draft: GroupDraft) ->
         if principal.kind is not PrincipalKind.USER:
             raise InvalidRequest("is required", field="owner")
         return principal.id
-    owner = resolve_user(tx, principal, draft.owner)
-    if not (principal.is_admin or principal.owner == owner):
-        raise refusal(principal, "make a group for someone else")
-    return owner.id
+    if not (principal.is_admin or principal.kind is PrincipalKind.USER):
+        raise refusal(principal, "make a group")
+    return resolve_user(tx, principal, draft.owner).id
 
 
 def _require_rule(principal: Principal, group: Group) -> None:

@@ -221,6 +221,23 @@ class Principals:
             lambda tx: self._own_user(tx, credentials, reference, "read the user")
         )
 
+    async def see_user(self, credentials: Credentials, reference: Reference) -> tuple[User, bool]:
+        """A user, for whoever has logged in; whether he may see more than the public part.
+
+        Raises NotFound, NotAuthorized.
+        """
+
+        def unit(tx: Transaction) -> tuple[User, bool]:
+            principal = self._context.authenticate(tx, credentials)
+            if principal.is_anonymous:
+                raise refusal(principal, "read a user")
+            owner = resolve_user(tx, principal, reference)
+            user = tx.users.get(owner.app_id, owner.id)
+            assert user is not None
+            return user, principal.is_admin or principal.owner == owner
+
+        return await self._context.store.read(unit)
+
     async def get_thing(self, credentials: Credentials, reference: Reference) -> Thing:
         """A thing, seen by itself, its owners or the admin; raises NotFound, NotAuthorized."""
         return await self._context.store.read(
@@ -228,22 +245,29 @@ class Principals:
         )
 
     async def change_user(
-        self, credentials: Credentials, reference: Reference, changes: UserDraft
+        self,
+        credentials: Credentials,
+        reference: Reference,
+        changes: UserDraft,
+        is_kept: Callable[[str], bool] = lambda _: True,
     ) -> User:
         """Set the given attributes; None leaves one. A pseudo user with a name and password
         becomes a normal one. Raises AlreadyExists, NotFound, NotAuthorized.
+
+        is_kept: says of a field's name whether it stays though no change names it.
         """
         password_hash = await self._hash(credentials, changes.password)
 
         def unit(tx: Transaction) -> User:
             user = self._own_user(tx, credentials, reference, "change the user")
+            kept = {name: value for name, value in user.fields.items() if is_kept(name)}
             changed = replace(
                 user,
                 login_name=changes.login_name or user.login_name,
                 email_address=changes.email_address or user.email_address,
                 phone_number=changes.phone_number or user.phone_number,
                 password_hash=password_hash or user.password_hash,
-                fields={**user.fields, **(changes.fields or {})},
+                fields={**kept, **(changes.fields or {})},
                 modified_ms=self._context.now_ms(),
             )
             tx.users.update(changed)

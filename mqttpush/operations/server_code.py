@@ -189,6 +189,16 @@ class ServerCode:
 
         await self._context.store.write(unit)
 
+    async def release_current(self, credentials: Credentials) -> None:
+        """No version is current any more, and nothing is waited for; raises NotFound."""
+
+        def unit(tx: Transaction) -> None:
+            version = _existing(tx, self._admin(tx, credentials), CURRENT)
+            tx.server_code.set_current(version.app_id, None)
+            _arm(tx, version.app_id, NOTHING)
+
+        await self._context.store.write(unit)
+
     async def delete_version(self, credentials: Credentials, version_id: str) -> None:
         """With its hook document; raises NotFound."""
 

@@ -44,7 +44,9 @@ class ServerCodeTable(Protocol):
     def versions(self, app_id: str) -> list[CodeVersion]:
         """Newest first, without source and hook document."""
 
-    def set_current(self, app_id: str, version_id: str) -> None: ...
+    def set_current(self, app_id: str, version_id: str | None) -> None:
+        """None: no version is current."""
+
     def set_hooks(self, version: CodeVersion) -> None:
         """Write the hook document of an existing one."""
 

@@ -179,5 +179,22 @@ def test_server_code_writes_an_object_and_sends_to_a_topic(code_api: Api) -> Non
     version = deploy(code_api, source).json()["versionID"]
     path = f"/server-code/versions/{version}/main"
     ran = code_api.ok("POST", path, token=admin, json={"n": 5})
-    stored = code_api.ok("GET", f"/buckets/{bucket}/objects/{ran['returnValue']}", token=admin)
+    stored = code_api.ok("GET", f"/buckets/{bucket}/objects/{ran['returnedValue']}", token=admin)
     assert stored["n"] == 5
+
+
+@pytest.mark.spec("kii 11")
+def test_no_version_is_current_once_that_is_taken_back(code_api: Api) -> None:
+    admin = code_api.admin_token()
+    version = deploy(code_api, "function main() { return 1; }").json()["versionID"]
+    path = "/server-code/versions/current"
+    code_api.ok("PUT", path, token=admin, content=version.encode())
+    assert code_api.call("DELETE", path, token=admin).status_code == 204
+    for method in ("GET", "DELETE"):
+        gone = code_api.call(method, path, token=admin)
+        assert (gone.status_code, gone.json()["errorCode"]) == (
+            404,
+            "SERVER_CODE_VERSION_NOT_FOUND",
+        )
+    kept = code_api.call("POST", f"/server-code/versions/{version}/main", token=admin)
+    assert kept.json() == {"returnedValue": 1}

@@ -125,7 +125,7 @@ def _lines_with(text: str, part: str) -> list[str]:
 def test_an_endpoint_of_the_hook_document_runs_for_any_client(code_api: Api) -> None:
     path = f"/server-code/versions/current/{MODULE}:add"
     answer = code_api.call("POST", path, json={"a": 20, "b": 22})
-    assert (answer.status_code, answer.json()) == (200, {"returnValue": 42})
+    assert (answer.status_code, answer.json()) == (200, {"returnedValue": 42})
     assert answer.headers["X-Step-Count"] == "0"
 
 
@@ -133,7 +133,7 @@ def test_an_endpoint_is_told_who_runs_it(code_api: Api, admin: str) -> None:
     path, user = f"/server-code/versions/current/{MODULE}:who_runs", code_api.pseudo_user()
     expected = {user.token: (user.id, "user"), admin: ("", "master"), None: ("", "app")}
     for token, (user_id, context) in expected.items():
-        told = code_api.ok("POST", path, token=token, json={})["returnValue"]
+        told = code_api.ok("POST", path, token=token, json={})["returnedValue"]
         assert told == {"userId": user_id, "context": context}
 
 

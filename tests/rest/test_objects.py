@@ -54,11 +54,23 @@ def test_creating_tells_id_time_and_type(bucket: Bucket) -> None:
 
 @pytest.mark.spec("kii 4.2")
 def test_an_object_keeps_the_type_it_was_created_with(bucket: Bucket) -> None:
-    kind = f"application/vnd.{bucket.api.app_id}.mydata+json"
-    made = bucket.call("POST", "", {"a": 1}, content_type=kind)
+    kind = f"application/vnd.{bucket.api.app_id}.MyData+json"
+    made = bucket.call("POST", "", {"a": 1}, content_type=f"{kind};charset=UTF-8")
     assert made.json()["dataType"] == kind
     read = bucket.call("GET", made.json()["objectID"])
-    assert read.json()["_dataType"] == kind
+    assert read.headers["content-type"].startswith(kind)
+    assert read.json()["_dataType"] == "MyData"
+
+
+@pytest.mark.spec("kii 4.2")
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x+json"])
+def test_an_object_without_a_type_of_the_app_s_tells_none(
+    bucket: Bucket, content_type: str
+) -> None:
+    bucket.call("PUT", "oo", {"a": 1}, content_type=content_type)
+    found = bucket.call("GET", "oo")
+    assert found.headers["content-type"].startswith("application/json")
+    assert "_dataType" not in found.json()
 
 
 @pytest.mark.spec("kii 4.2")
@@ -72,7 +84,7 @@ def test_putting_creates_and_then_replaces(bucket: Bucket) -> None:
     assert replaced.json()["createdAt"] == made.json()["createdAt"]
     assert "ObjectUpdateResponse+json" in replaced.headers["content-type"]
     found = bucket.call("GET", "oo").json()
-    assert {key: found[key] for key in found.keys() - SERVER_FIELDS - {"_dataType"}} == {"b": 2}
+    assert {key: found[key] for key in found.keys() - SERVER_FIELDS} == {"b": 2}
 
 
 @pytest.mark.spec("kii 4.2")

@@ -51,26 +51,37 @@ class AclRoutes:
             "a topic": f"{APP}{{scope}}/topics/{{topicID}}",
         }
         shown = gives(answers.AccessRules, "ACLRetrievalResponse")
+        allowed = gives(list[answers.Subject], "ACLVerbRetrievalResponse")
+        found = gives(answers.Subject, "ACLSubjectRetrievalResponse")
         for name, path in resources.items():
             all_, verb = f"{path}/acl", f"{path}/acl/{{verb}}"
             one = f"{verb}/{{subject}}"
             grant, revoke = self._handler(self._acls.grant), self._handler(self._acls.revoke)
-            check = self._handler(self._acls.check)
             yield Route("GET", all_, self.list_all, f"Access rules of {name}", answer=shown)
-            yield Route("GET", verb, self.list_verb, f"Who may do this to {name}?", answer=shown)
-            yield Route("GET", one, check, f"May this one do this to {name}?", (204,))
+            yield Route("GET", verb, self.list_verb, f"Who may do this to {name}?", answer=allowed)
+            yield Route("GET", one, self.check, f"May this one do this to {name}?", answer=found)
             yield Route("PUT", one, grant, f"Grant a right on {name}", (204, 409))
             yield Route("DELETE", one, revoke, f"Revoke a right on {name}", (204,))
 
     async def list_all(self, request: ApiRequest) -> ApiResponse:
         found = await self._acls.list_all(credentials_of(request), _resource(request))
-        fields = {verb.value: _rendered(subjects) for verb, subjects in found.items()}
+        fields = {verb.value: _rendered(subjects) for verb, subjects in found.items() if subjects}
         return ApiResponse(200, fields, kii_type("ACLRetrievalResponse"))
 
     async def list_verb(self, request: ApiRequest) -> ApiResponse:
         verb = request.parameters["verb"]
         found = await self._acls.list_verb(credentials_of(request), _resource(request), verb)
-        return ApiResponse(200, {verb: _rendered(found)}, kii_type("ACLRetrievalResponse"))
+        return ApiResponse(200, _rendered(found), kii_type("ACLVerbRetrievalResponse"))
+
+    async def check(self, request: ApiRequest) -> ApiResponse:
+        subject = await self._acls.check(
+            credentials_of(request),
+            _resource(request),
+            request.parameters["verb"],
+            _subject(request),
+        )
+        fields = _rendered([subject])[0]
+        return ApiResponse(200, fields, kii_type("ACLSubjectRetrievalResponse"))
 
     def _handler(self, act: _Verb) -> Handler:
         async def handle(request: ApiRequest) -> ApiResponse:

@@ -33,11 +33,16 @@ class User(TypedDict):
     """A user, with the app's own fields."""
 
     userID: str
+    internalUserID: NotRequired[int]
     loginName: NotRequired[str]
+    displayName: NotRequired[Any]
     emailAddress: NotRequired[str]
+    emailAddressVerified: NotRequired[bool]
     phoneNumber: NotRequired[str]
+    phoneNumberVerified: NotRequired[bool]
+    modifiedAt: NotRequired[int]
     _hasPassword: NotRequired[bool]
-    _disabled: NotRequired[bool]
+    _disabled: bool
     _accessToken: NotRequired[str]
 
 
@@ -72,9 +77,10 @@ class Subject(TypedDict):
 
 @_CLOSED
 class Owners(TypedDict):
-    """Owners of a thing."""
+    """Owners of a thing: IDs."""
 
-    owners: list[Subject]
+    users: list[str]
+    groups: list[str]
 
 
 @_CLOSED
@@ -119,6 +125,14 @@ class MqttEndpoint(TypedDict):
     portWS: int
     portWSS: int
     ttl_s: Annotated[int, Field(alias="X-MQTT-TTL")]
+
+
+@_CLOSED
+class Bucket(TypedDict):
+    """A bucket and how many objects are in it."""
+
+    bucketType: Literal["rw"]
+    size: int
 
 
 @_CLOSED
@@ -440,7 +454,7 @@ class CodeVersions(TypedDict):
 class CodeReturned(TypedDict):
     """What an endpoint returned."""
 
-    returnValue: Any
+    returnedValue: Any
 
 
 @_CLOSED

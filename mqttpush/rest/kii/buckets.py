@@ -33,6 +33,7 @@ from mqttpush.rest.routing import Content, Route
 
 QUERY_LIMIT: Final = 200  # most results of one page
 _PAGINATION_KEY: Final = re.compile(r"(after|offset):(\d{1,18})")
+_OWN_TYPE: Final = re.compile(r"application/vnd\.[\w-]+\.[\w.-]+\+json", re.ASCII)
 _VERSION: Final = re.compile(r'"?(\d{1,18})"?')
 
 
@@ -88,6 +89,8 @@ class BucketRoutes:
         written, conditions = (200, 201, 409), ("If-Match", "If-None-Match")
         change = "Change fields of an object"
         yield Route("PUT", bucket, self.create, "Create a bucket", (204, 409))
+        bucket_shown = gives(answers.Bucket, "BucketRetrievalResponse")
+        yield Route("GET", bucket, self.get, "Get a bucket", answer=bucket_shown)
         yield Route("DELETE", bucket, self.delete, "Drop a bucket", (204,))
         yield Route("POST", f"{bucket}/query", self.query, "Query objects", (200,), query, found)
         yield Route("POST", objects, self.create_object, "Create an object", (201,), wanted, made)
@@ -119,6 +122,13 @@ class BucketRoutes:
             credentials_of(request), scope_of(request), bucket_id_of(request)
         )
         return no_content()
+
+    async def get(self, request: ApiRequest) -> ApiResponse:
+        size = await self._buckets.count(
+            credentials_of(request), scope_of(request), bucket_id_of(request), {"type": "all"}
+        )
+        fields = {"bucketType": "rw", "size": size}
+        return ApiResponse(200, fields, kii_type("BucketRetrievalResponse"))
 
     async def delete(self, request: ApiRequest) -> ApiResponse:
         await self._buckets.delete(
@@ -215,15 +225,22 @@ def _count_name(body: QueryRequest) -> str | None:
 
 def rendered(item: Object) -> Json:
     """An object as read: the app's fields and the server's own."""
-    return {
+    fields = {
         **orjson.loads(item.document),
         "_id": item.object_id,
         "_owner": item.owner.partition(":")[2],
         "_created": item.created_ms,
         "_modified": item.modified_ms,
         "_version": str(item.version),
-        "_dataType": item.data_type,
     }
+    if item.data_type != JSON_TYPE:
+        fields["_dataType"] = _short_type(item.data_type)
+    return fields
+
+
+def _short_type(data_type: str) -> str:
+    """`score` of `application/vnd.{appID}.score+json`."""
+    return data_type.removesuffix("+json").split(".", 2)[-1]
 
 
 def _written(request: ApiRequest, written: Written, fields: Json, kind: str) -> ApiResponse:
@@ -249,9 +266,11 @@ def _location(request: ApiRequest, object_id: str) -> str:
 
 def _data_type(request: ApiRequest) -> str:
     """`application/json`, or the app's own `application/vnd.{appID}.{type}+json`."""
-    content_type = request.content_type
-    is_own = content_type.endswith("+json") and len(content_type) <= 200
-    return content_type if is_own else JSON_TYPE
+    content_type = request.headers.get("content-type", JSON_TYPE)
+    if content_type == JSON_TYPE or len(content_type) > 200:
+        return JSON_TYPE
+    own = _OWN_TYPE.match(content_type)
+    return own[0] if own else JSON_TYPE
 
 
 def _condition(request: ApiRequest) -> Condition:

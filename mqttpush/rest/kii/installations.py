@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mqttpush.errors import InvalidRequest
 from mqttpush.models import NEVER_MS, DeviceType, Installation, Json, PrincipalKind
@@ -55,7 +55,10 @@ class InstallationCreation(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    deviceType: DeviceType  # noqa: N815
+    # The service took the other name too, and a client library of it uses that.
+    deviceType: DeviceType = Field(  # noqa: N815
+        validation_alias=AliasChoices("deviceType", "installationType")
+    )
     installationRegistrationID: _Token | dict[str, Any] | None = Field(  # noqa: N815
         None, description="the network's device token; for WEBPUSH the browser's subscription"
     )

@@ -13,7 +13,7 @@ from mqttpush.models import NEVER_MS, Json, PrincipalKind
 from mqttpush.operations.context import Reference
 from mqttpush.operations.principals import Grant, Principals
 from mqttpush.rest.kii import answers
-from mqttpush.rest.kii.wire import APP, credentials_of, takes
+from mqttpush.rest.kii.wire import APP, credentials_of, takes, unique_number
 from mqttpush.rest.messages import ApiRequest, ApiResponse, parse
 from mqttpush.rest.routing import Content, Route
 
@@ -90,7 +90,7 @@ def _who(username: str) -> Json:
     if colon and kind == "EMAIL":
         return _named(PrincipalKind.USER, "email_address", value)
     if colon and kind == "PHONE":
-        return _named(PrincipalKind.USER, "phone_number", value)
+        return _named(PrincipalKind.USER, "phone_number", unique_number(value))
     if colon:
         raise InvalidGrant
     if "@" in username:

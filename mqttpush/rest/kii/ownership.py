@@ -52,11 +52,11 @@ class OwnershipRoutes:
 
     async def list_owners(self, request: ApiRequest) -> ApiResponse:
         subjects = await self._ownership.list_owners(credentials_of(request), _thing(request))
-        owners = []
+        owners: dict[str, list[str]] = {"users": [], "groups": []}
         for subject in subjects:
             kind, _, identifier = subject.partition(":")
-            owners.append({f"{kind}ID": identifier})
-        return ApiResponse(200, {"owners": owners})
+            owners[f"{kind}s"].append(identifier)
+        return ApiResponse(200, owners)
 
     async def add(self, request: ApiRequest) -> ApiResponse:
         body = request.parse(OwnershipRequest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -24,13 +24,20 @@ from mqttpush.rest.kii.wire import (
     no_content,
     takes,
     thing_reference,
+    unique_number,
     user_reference,
 )
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
-_COUNTRY_OF_NUMBER: Final = re.compile(r"^[A-Z]{2}-")
 CUSTOM_FIELDS_LIMIT_BYTES: Final = 63 * 1024  # spec kii 12
+_PUBLIC_USER_FIELDS: Final = ("userID", "loginName", "displayName", "_disabled")
+# What a change leaves alone if it does not name it; an app's own field that it omits is gone.
+_PREDEFINED_USER_FIELDS: Final = frozenset({"displayName", "country", "locale"})
+# What a client sends back as it was told; only the server says these.
+_FIXED_USER_FIELDS: Final = frozenset(
+    {"userID", "internalUserID", "emailAddressVerified", "phoneNumberVerified"}
+)
 _FIXED_THING_FIELDS: Final = frozenset(
     {"_thingID", "_vendorThingID", "_password", "_created", "_disabled", "_accessToken"}
 )
@@ -96,9 +103,15 @@ class PrincipalRoutes:
         yield Route(
             "PATCH", one, self.change_user, "Change a user", (200, 409, 429), changes, changed
         )
-        # The JavaScript library changes a user by POST, and an address by a path of its own.
+        # The service's libraries change a user by POST, and an address by a path of its own.
         yield Route(
-            "POST", one, self.change_user, "Change a user", (200, 409, 429), changes, changed
+            "POST",
+            one,
+            self.replace_user,
+            "Change a user and replace the app's own fields",
+            (200, 409, 429),
+            changes,
+            changed,
         )
         for address, name in (("email-address", "e-mail address"), ("phone-number", "number")):
             path = f"{one}/{address}"
@@ -147,18 +160,17 @@ class PrincipalRoutes:
         )
         fields = _user_fields(user)
         if token is not None:
-            fields |= {"_accessToken": token, "_hasPassword": user.password_hash is not None}
+            fields["_accessToken"] = token
         kind = "RegistrationAndAuthorizationResponse" if token else "RegistrationResponse"
         location = f"{request.base_url}/api/apps/{user.app_id}/users/{user.user_id}"
         return ApiResponse(201, fields, kii_type(kind), {"location": location})
 
     async def get_user(self, request: ApiRequest) -> ApiResponse:
-        user = await self._principals.get_user(credentials_of(request), _user(request))
-        fields = {
-            **_user_fields(user),
-            "_hasPassword": user.password_hash is not None,
-            "_disabled": user.is_disabled,
-        }
+        """Others see who a user is, not what he keeps."""
+        user, is_whole = await self._principals.see_user(credentials_of(request), _user(request))
+        fields = _user_fields(user)
+        if not is_whole:
+            fields = {name: fields[name] for name in _PUBLIC_USER_FIELDS if name in fields}
         return ApiResponse(200, fields, kii_type("UserDataRetrievalResponse"))
 
     async def delete_user(self, request: ApiRequest) -> ApiResponse:
@@ -192,7 +204,15 @@ class PrincipalRoutes:
         user = await self._principals.change_user(
             credentials_of(request), _user(request), _draft(body)
         )
-        return ApiResponse(200, _user_fields(user), kii_type("UserUpdateResponse"))
+        return _changed(user)
+
+    async def replace_user(self, request: ApiRequest) -> ApiResponse:
+        """An own field that the body omits is gone; what is predefined stays."""
+        body = request.parse(UserRegistration)
+        user = await self._principals.change_user(
+            credentials_of(request), _user(request), _draft(body), is_kept=_is_kept
+        )
+        return _changed(user)
 
     async def change_address(self, request: ApiRequest) -> ApiResponse:
         await self.change_user(request)
@@ -246,7 +266,11 @@ def _thing(request: ApiRequest) -> Reference:
 
 
 def _draft(body: UserRegistration) -> UserDraft:
-    fields = dict(_custom_fields(body))
+    fields = {
+        name: value
+        for name, value in _custom_fields(body).items()
+        if not name.startswith("_") and name not in _FIXED_USER_FIELDS
+    }
     if body.country is not None:
         fields["country"] = body.country
     return UserDraft(
@@ -258,12 +282,20 @@ def _draft(body: UserRegistration) -> UserDraft:
     )
 
 
+def _is_kept(field: str) -> bool:
+    return field in _PREDEFINED_USER_FIELDS or field.startswith("_")
+
+
+def _changed(user: User) -> ApiResponse:
+    fields = {**_user_fields(user), "modifiedAt": user.modified_ms}
+    return ApiResponse(200, fields, kii_type("UserUpdateResponse"))
+
+
 def _unique_number(body: UserRegistration) -> str | None:
-    """A local number is told apart by its country: `JP-90…`, as one logs in (spec kii 1.2)."""
     number = body.phoneNumber
     if number is None or number.startswith("+") or body.country is None:
         return number
-    return f"{body.country}-{number}"
+    return unique_number(f"{body.country}-{number}")
 
 
 def _custom_fields(body: BaseModel) -> Mapping[str, Any]:
@@ -274,15 +306,29 @@ def _custom_fields(body: BaseModel) -> Mapping[str, Any]:
 
 
 def _user_fields(user: User) -> Json:
-    """The server's own fields stand first and win over the app's of the same name."""
-    named = {
+    """The server's own fields stand first and win over the app's of the same name.
+
+    Addresses and numbers count as verified where nobody is asked to verify them.
+    """
+    named: Json = {
         "userID": user.user_id,
+        "internalUserID": _number_of(user.user_id),
         "loginName": user.login_name,
         "emailAddress": user.email_address,
-        "phoneNumber": _COUNTRY_OF_NUMBER.sub("", user.phone_number or "") or None,
+        "emailAddressVerified": True if user.email_address else None,
+        "phoneNumber": user.phone_number,
+        "phoneNumberVerified": True if user.phone_number else None,
+        "_hasPassword": user.password_hash is not None,
+        "_disabled": user.is_disabled,
     }
     own = {name: value for name, value in named.items() if value is not None}
     return {**own, **user.fields, **own}
+
+
+def _number_of(user_id: str) -> int:
+    """A number that stands for a user in clients that want one; 52 bits are exact in all."""
+    digest = hashlib.blake2b(user_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 12
 
 
 def _thing_fields(thing: Thing) -> Json:

@@ -59,6 +59,8 @@ class ServerCodeRoutes:
             current,
         )
         yield Route("GET", f"{versions}/current", self.current, "Which is current?", answer=current)
+        put_back = "Let no version be current"
+        yield Route("DELETE", f"{versions}/current", self.release_current, put_back, (204,))
         yield Route(
             "GET",
             one,
@@ -97,6 +99,10 @@ class ServerCodeRoutes:
         await self._server_code.make_current(credentials_of(request), version_id)
         return no_content()
 
+    async def release_current(self, request: ApiRequest) -> ApiResponse:
+        await self._server_code.release_current(credentials_of(request))
+        return no_content()
+
     async def source(self, request: ApiRequest) -> ApiResponse:
         version = await self._server_code.version(credentials_of(request), _version_id(request))
         return ApiResponse(200, version.source.encode(), "application/javascript")
@@ -113,7 +119,7 @@ class ServerCodeRoutes:
             request.parameters["endpoint"],
             parameters,
         )
-        return ApiResponse(200, {"returnValue": value}, headers=dict(_STEPS))
+        return ApiResponse(200, {"returnedValue": value}, headers=dict(_STEPS))
 
     async def put_hooks(self, request: ApiRequest) -> ApiResponse:
         await self._server_code.put_hooks(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+import phonenumbers
 from pydantic import BaseModel, ConfigDict
 
 from mqttpush.errors import InvalidRequest, NotAuthenticated
@@ -26,7 +27,7 @@ JSON_TYPE: Final = "application/json"
 _BUCKET_ID: Final = re.compile(r"[a-zA-Z0-9_-]{2,64}")
 _OBJECT_ID: Final = re.compile(r"[a-zA-Z0-9_.-]{2,100}")
 _TOPIC_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_BUCKET_TYPE: Final = "rw:"
+_BUCKET_TYPE: Final = re.compile(r"^(?:rw|default):")  # two names of the one type there is
 _ALIAS_FIELDS: Final = {
     "EMAIL": "email_address",
     "PHONE": "phone_number",
@@ -112,12 +113,31 @@ def _basic(value: str) -> str:
         raise NotAuthenticated("the Basic credentials are not base64 of ID:KEY") from exc
 
 
+def unique_number(text: str) -> str:
+    """A number in its global form: `JP-09012345678` is `+819012345678`.
+
+    As it is if it is global already, or none that could be of that country.
+    """
+    country, dash, number = text.partition("-")
+    if not dash or len(country) != 2:
+        return text
+    try:
+        parsed = phonenumbers.parse(number, country)
+    except phonenumbers.NumberParseException:
+        return text
+    if not phonenumbers.is_possible_number(parsed):
+        return text
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
 def user_reference(text: str) -> Reference:
     """`me`, `EMAIL:a@b`, `PHONE:CC-n`, `LOGIN_NAME:n` or a userID."""
     if text == "me":
         return Reference(ME)
     kind, colon, value = text.partition(":")
     field = _ALIAS_FIELDS.get(kind.upper()) if colon else None
+    if field == "phone_number":
+        value = unique_number(value)
     return Reference(field, value) if field else Reference(ID, text)
 
 
@@ -135,7 +155,7 @@ def owner_reference(kind: PrincipalKind, text: str) -> Reference:
 
 def bucket_id_of(request: ApiRequest) -> str:
     """The bucket of the path without its type prefix; raises InvalidRequest INVALID_BUCKET."""
-    bucket_id = request.parameters["bucketID"].removeprefix(_BUCKET_TYPE)
+    bucket_id = _BUCKET_TYPE.sub("", request.parameters["bucketID"])
     if not _BUCKET_ID.fullmatch(bucket_id):
         raise InvalidRequest(
             "must be 2 to 64 of A-Z a-z 0-9 _ -", field="bucketID", code="INVALID_BUCKET"

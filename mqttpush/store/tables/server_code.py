@@ -142,9 +142,9 @@ class SqliteServerCode(Table):
         )
         return [CodeVersion(row[0], row[1], "", None, bool(row[2]), row[3]) for row in rows]
 
-    def set_current(self, app_id: str, version_id: str) -> None:
+    def set_current(self, app_id: str, version_id: str | None) -> None:
         self._execute(
-            "UPDATE server_code_versions SET is_current = (version_id = ?) WHERE app_id = ?",
+            "UPDATE server_code_versions SET is_current = (version_id IS ?) WHERE app_id = ?",
             (version_id, app_id),
         )
 
