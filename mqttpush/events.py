@@ -106,6 +106,7 @@ class LiveAttached(NamedTuple):
     """A connection of a client of the Live Service is there, and hears what it follows.
 
     is_mqtt: an MQTT client's handle, else a stream. expires_ms: when its session ends, or NEVER_MS.
+    is_spare: a stream only for a client without any connection; else it is closed.
     """
 
     handle: Any
@@ -114,6 +115,7 @@ class LiveAttached(NamedTuple):
     expires_ms: int
     source_keys: tuple[int, ...]
     is_mqtt: bool
+    is_spare: bool = False
 
 
 class LiveFollowed(NamedTuple):

@@ -74,8 +74,9 @@ class _Budget:
 class LiveStream:
     """Frames that wait for one client; the oldest go when there are too many, and are counted."""
 
-    def __init__(self, budget: _Budget, now_ms: Callable[[], int]) -> None:
+    def __init__(self, budget: _Budget, now_ms: Callable[[], int], opened: int) -> None:
         self.is_closed = False
+        self._opened: int | None = opened
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._budget = budget
@@ -90,6 +91,11 @@ class LiveStream:
         """Has nobody asked for it for too long?"""
         limit_ms = self._budget.settings.idle_timeout_s * 1000
         return not self._waiters and self._now_ms() - self._seen_ms > limit_ms
+
+    @property
+    def is_unasked(self) -> bool:
+        """Has nobody begun to poll it?"""
+        return self._opened is not None
 
     def put(self, frame: Frame) -> None:
         if self.is_closed:
@@ -112,6 +118,14 @@ class LiveStream:
             self.drop_first()
         self._changed.set()
 
+    def begin(self, now: int) -> int:
+        """The timetoken after which to ask: when the stream was opened, or `now` if not new."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            return opened
+        self.forget(now)
+        return now
+
     async def next(self, timeout_s: float) -> list[Frame]:
         """What waits, and forget it; empty after the time, or when the stream is closed."""
         await self._wait(timeout_s)
@@ -125,6 +139,7 @@ class LiveStream:
         A newer question ends an older one, which gets nothing.
         """
         self.forget(timetoken)
+        self._opened = None
         self._turn += 1
         turn = self._turn
         self._changed.set()
@@ -170,6 +185,7 @@ class _Client:
     installation_id: str
     is_mqtt: bool
     expires_ms: int
+    is_spare: bool
     source_keys: set[int] = field(default_factory=set)
 
 
@@ -224,14 +240,15 @@ class LiveIndex:
 
     def open_stream(self) -> LiveStream:
         """A stream nobody feeds before it is attached; a closed one when the server stops."""
-        stream = LiveStream(self._budget, self._now_ms)
+        stream = LiveStream(self._budget, self._now_ms, self.now())
         if self._is_closing:
             stream.close()
         return stream
 
     def now(self) -> int:
-        """A timetoken after all frames so far."""
-        return max(self._timetoken, self._now_ms() * 10_000)
+        """A timetoken after all frames so far, and before all to come."""
+        self._timetoken = max(self._timetoken, self._now_ms() * 10_000)
+        return self._timetoken
 
     def detach(self, handle: Handle) -> None:
         """The connection is gone; unknown handles are fine."""
@@ -296,6 +313,10 @@ class LiveIndex:
         if not change.is_mqtt and change.handle.is_closed:
             return
         clients = self._clients_by_installation.get(change.installation_id, ())
+        if change.is_spare and clients:
+            change.handle.close()
+            return
+        self._end([each for each in clients if each.is_spare and each.handle.is_unasked])
         streams = [client for client in clients if not client.is_mqtt]
         excess = len(streams) + 1 - self._budget.settings.max_streams_per_client
         if not change.is_mqtt and excess > 0:
@@ -307,6 +328,7 @@ class LiveIndex:
             change.installation_id,
             change.is_mqtt,
             change.expires_ms,
+            change.is_spare,
         )
         self._client_by_handle[change.handle] = client
         self._clients_by_installation.setdefault(change.installation_id, []).append(client)

@@ -58,12 +58,17 @@ class Stage:
         self.index.handlers[type(change)](change)
 
     def attach(
-        self, handle: Any = None, *, installation: str = "i1", expires_ms: int = NEVER_MS
+        self,
+        handle: Any = None,
+        *,
+        installation: str = "i1",
+        expires_ms: int = NEVER_MS,
+        is_spare: bool = False,
     ) -> Any:
         is_mqtt = handle is not None
         handle = handle or self.index.open_stream()
-        attached = LiveAttached(handle, ANNA, installation, expires_ms, (BOOKS.key,), is_mqtt)
-        self.apply(attached)
+        own = (ANNA, installation, expires_ms, (BOOKS.key,))
+        self.apply(LiveAttached(handle, *own, is_mqtt, is_spare))
         return handle
 
     def met(self, limit: str) -> int:
@@ -117,6 +122,32 @@ async def test_who_never_reads_takes_no_room_from_who_does() -> None:
     for hoard in hoards:
         stage.index.detach(hoard)
     assert stage.metrics.live_queued_bytes.read() == 0
+
+
+@in_loop
+async def test_a_spare_stream_is_for_a_client_without_any_connection() -> None:
+    stage = Stage()
+    spare = stage.attach(is_spare=True)
+    stage.publish(b"1")
+    begun = spare.begin(stage.index.now())
+    stage.publish(b"2")
+    assert [frame.message for frame in await spare.after(begun, 0)] == [b"1", b"2"]
+    stage.attach("device")
+    assert not spare.is_closed, "it is asked for"
+    assert stage.attach(is_spare=True).is_closed
+    unasked = stage.attach(installation="i2", is_spare=True)
+    stage.attach("other", installation="i2")
+    assert unasked.is_closed
+
+
+@in_loop
+async def test_no_frame_has_the_timetoken_that_was_told() -> None:
+    stage = Stage()
+    stream = stage.attach()
+    stage.publish(b"1")
+    told = stage.index.now()
+    stage.publish(b"2")
+    assert [frame.message for frame in await stream.after(told, 0)] == [b"2"]
 
 
 @in_loop

@@ -116,9 +116,12 @@ class Live:
 
         await self._context.store.write(unit)
 
-    async def attach(self, credentials: Credentials, device_id: str, stream: Any) -> None:
+    async def attach(
+        self, credentials: Credentials, device_id: str, stream: Any, *, is_spare: bool = False
+    ) -> None:
         """Let a stream hear what its client follows, from this commit on; for its session only.
 
+        is_spare: only if nothing else is connected for the client; else the stream is closed.
         Raises InvalidRequest unless it is registered.
         """
 
@@ -133,6 +136,7 @@ class Live:
                 client.expires_ms,
                 client.source_keys,
                 is_mqtt=False,
+                is_spare=is_spare,
             )
             tx.emit(attached)
 

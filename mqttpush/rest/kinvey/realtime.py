@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from mqttpush.config import LiveSettings
-from mqttpush.errors import DomainError, InvalidRequest
+from mqttpush.errors import DomainError, InvalidRequest, NotAuthenticated
 from mqttpush.models import Json
 from mqttpush.operations.installations import EndpointView
 from mqttpush.operations.live import Live, check_device_id
 from mqttpush.rest.kinvey import answers
 from mqttpush.rest.kinvey.pipeline import USER_COLLECTION
-from mqttpush.rest.kinvey.wire import USER_ONLY, USER_OR_MASTER, Gate, text_of
+from mqttpush.rest.kinvey.wire import USER_ONLY, USER_OR_MASTER, Gate, names_session, text_of
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
@@ -48,7 +48,8 @@ class Stream(Protocol):
     def is_closed(self) -> bool: ...
     async def next(self, timeout_s: float) -> Sequence[Frame]: ...
     async def after(self, timetoken: int, timeout_s: float) -> Sequence[Frame]: ...
-    def forget(self, timetoken: int) -> None: ...
+    def begin(self, now: int) -> int: ...
+    def close(self) -> None: ...
 
 
 class Streams(Protocol):
@@ -148,7 +149,13 @@ class RealtimeRoutes:
         return ApiResponse(200, fields)
 
     async def unregister(self, request: ApiRequest) -> ApiResponse:
-        visit = await self._gate.enter(request, USER_ONLY)
+        try:
+            visit = await self._gate.enter(request, USER_ONLY)
+        except NotAuthenticated:
+            # Libraries log out at the same time. A session that is over has no clients any more.
+            if names_session(request):
+                return ApiResponse(204)
+            raise
         device_id = _device_id(visit.object())
         await self._live.unregister(visit.credentials, request.parameters["id"], device_id)
         return ApiResponse(204)
@@ -160,6 +167,12 @@ class RealtimeRoutes:
             problem = "users are not followed"
             raise InvalidRequest(problem, code="IndirectCollectionAccessDisallowed")
         await self._live.follow(visit.credentials, collection, device_id)
+        token = visit.credentials.token
+        if token is not None:
+            # A library says that it follows before its transport has asked for the first time:
+            # what is written in between waits here.
+            key = (visit.app_id, device_id, token)
+            await self._stream_of(key, visit.credentials, is_spare=True)
         return ApiResponse(200, {})
 
     async def leave(self, request: ApiRequest) -> ApiResponse:
@@ -194,8 +207,7 @@ class RealtimeRoutes:
             return ApiResponse(403, refusal)
         timetoken = _timetoken(request.query.get("tt", "0"))
         if timetoken == 0:
-            timetoken = self._streams.now()
-            stream.forget(timetoken)
+            timetoken = stream.begin(self._streams.now())
             return ApiResponse(200, _messages(visit.app_id, timetoken, ()))
         frames = await stream.after(timetoken, self._settings().poll_s)
         last = frames[-1].timetoken if frames else timetoken
@@ -222,15 +234,25 @@ class RealtimeRoutes:
         finally:
             self._streams.detach(stream)
 
-    async def _stream_of(self, key: tuple[str, str, str], credentials: Any) -> Stream:
-        """The stream of a polling session; a new one when there is none or it has ended."""
+    async def _stream_of(
+        self, key: tuple[str, str, str], credentials: Any, *, is_spare: bool = False
+    ) -> Stream:
+        """The stream of a polling session; a new one when there is none or it has ended.
+
+        is_spare: a closed one for a client that is connected in another way.
+        """
         stream = self._polled.get(key)
         if stream is not None and not stream.is_closed:
             return stream
         check_device_id(key[1])
-        stream = self._streams.open_stream()
-        await self._live.attach(credentials, key[1], stream)
-        self._polled[key] = stream
+        stream = self._polled[key] = self._streams.open_stream()
+        try:
+            await self._live.attach(credentials, key[1], stream, is_spare=is_spare)
+        except BaseException:
+            stream.close()
+            if self._polled.get(key) is stream:
+                del self._polled[key]
+            raise
         if len(self._polled) >= self._sweep_at:  # each client that comes pays for one that went
             self._polled = {k: each for k, each in self._polled.items() if not each.is_closed}
             self._sweep_at = max(_SWEEP_FROM, 2 * len(self._polled))

@@ -142,6 +142,11 @@ class Gate:
         )
 
 
+def names_session(request: ApiRequest) -> bool:
+    """Is a session's token what the Authorization header has?"""
+    return request.headers.get("authorization", "").strip()[:7].lower() == "kinvey "
+
+
 def as_object(body: Any) -> Json:
     """A body, the client's or what code made of it, as an object; raises InvalidRequest."""
     if not isinstance(body, dict):

@@ -181,6 +181,15 @@ def test_a_session_that_ends_takes_its_live_clients_along(
 
 
 @pytest.mark.spec("kinvey 6")
+def test_unregistering_after_the_end_of_the_session_is_fine(env: Environment, ann: Member) -> None:
+    register(env, ann)
+    env.ok("POST", "user/_logout", ann.authorization)
+    path, body = f"user/{ann.id}/unregister-realtime", {"deviceId": "device-1"}
+    assert env.call("POST", path, ann.authorization, body).status_code == 204
+    assert_error(env.call("POST", path, "Basic bad", body), 401, "InvalidCredentials")
+
+
+@pytest.mark.spec("kinvey 6")
 def test_a_suspended_user_hears_nothing_any_more(env: Environment, ann: Member, books: str) -> None:
     answer = register(env, ann)
     follow(env, ann, books)
@@ -221,6 +230,21 @@ def test_long_polling_answers_as_pubnub_does(
     env.ok("POST", "user/_logout", ann.authorization)
     refused = env.http.get(url, params={**parameters, "tt": "0"})
     assert refused.status_code == 403
+
+
+@pytest.mark.spec("kinvey 6")
+def test_what_is_written_before_a_follower_first_polls_waits_for_him(
+    env: Environment, ann: Member, bob: Member, books: str
+) -> None:
+    register(env, ann)
+    follow(env, ann, books)
+    written = env.ok("POST", f"appdata/{books}", bob.authorization, {"n": 1})
+    url = f"{env.url}/v2/subscribe/{env.key}/,/0"
+    parameters = {"uuid": "device-1", "auth": ann.authtoken}
+    begun = env.http.get(url, params={**parameters, "tt": "0"}).json()
+    assert begun["m"] == []
+    came = env.http.get(url, params={**parameters, "tt": begun["t"]["t"]}).json()
+    assert [each["d"] for each in came["m"]] == [written]
 
 
 @pytest.mark.spec("kinvey 6")
