@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +50,7 @@ FUNCTIONS: Final = tuple(dict.fromkeys([*_USUAL, LOGIN_FAILURE]))
 USER_COLLECTION: Final = "user"
 PROPERTIES_LIMIT_BYTES: Final = 8192
 _APPS_LIMIT: Final = 1000
+_MASTER: Final = "master"
 
 _log = logging.getLogger(__name__)
 
@@ -253,7 +255,7 @@ class BusinessLogic:
     def _request(self, asker: Asker, exchange: Exchange) -> Json:
         return {
             "method": exchange.method,
-            "headers": dict(asker.headers),
+            "headers": self._headers(asker),
             "body": {} if exchange.body is None else exchange.body,
             "params": dict(exchange.params),
             "entityId": exchange.entity_id,
@@ -267,13 +269,25 @@ class BusinessLogic:
             "customRequestProperties": exchange.properties,
         }
 
+    def _headers(self, asker: Asker) -> dict[str, str]:
+        """As they came, but for the app's master secret: code has one of its own, or none."""
+        headers = dict(asker.headers)
+        if asker.security_context == _MASTER:
+            headers.pop("authorization", None)
+            if asker.shows_master_secret:
+                pair = f"{asker.app_id}:{self._secret(asker)}"
+                headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        return headers
+
+    def _secret(self, asker: Asker) -> str:
+        """It tells a request made with it that a run came before (spec kinvey 8.8)."""
+        return self._context.secrets.service_secret(asker.app_id, asker.depth + 1)
+
     def _app(self, asker: Asker, app: App) -> Json:
-        # Tells a request made with it that a run came before (spec kinvey 8.8).
-        secret = self._context.secrets.service_secret(app.app_id, asker.depth + 1)
         return {
             "appKey": app.app_id,
             "appSecret": app.app_key,
-            "masterSecret": secret if asker.shows_master_secret else None,
+            "masterSecret": self._secret(asker) if asker.shows_master_secret else None,
             "baasUrl": self._base_url(),
             "templateEscape": asker.escapes_templates,
         }
@@ -299,7 +313,7 @@ class _Service(NamedTuple):
 
 def security_context(kind: PrincipalKind) -> str:
     """`user`, `app` or `master`, as `requestContext.getSecurityContext` tells it."""
-    names = {PrincipalKind.ADMIN: "master", PrincipalKind.ANONYMOUS: "app"}
+    names = {PrincipalKind.ADMIN: _MASTER, PrincipalKind.ANONYMOUS: "app"}
     return names.get(kind, "user")
 
 

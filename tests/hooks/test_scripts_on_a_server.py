@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hooks.conftest import Environment
+from tests.hooks.conftest import Environment, basic
 from tests.hooks.test_business_logic import wait_for_log
 from tests.support.rest import Api, unique
 
@@ -48,6 +48,8 @@ ENDPOINTS = {
     "js-pattern": endpoint("/(a+)+b/.test('a'.repeat(40));"),
     "js-native": endpoint("new Array(4294967295).join('');"),
     "js-silent": endpoint(""),
+    "js-secrets": endpoint("response.body = [modules.backendContext.getMasterSecret(), request"
+                           ".headers.authorization]; response.complete();"),
     "js-logs": endpoint("modules.logger.warn({said: 1}); response.complete();"),
 }  # fmt: skip
 
@@ -119,6 +121,25 @@ def test_an_endpoint_is_a_script(environment: Environment, user: str) -> None:
     answer = run(environment, user, "js-who")
     assert answer.status_code == 201
     assert answer.json()[1] == "user"
+
+
+@pytest.mark.spec("kinvey 8.7")
+def test_code_is_given_a_master_secret_of_its_own_or_none(
+    environment: Environment, user: str
+) -> None:
+    """Never the app's, which the administrator sent; and what a user sent is his to be used."""
+    secret, header = run(environment, environment.master, "js-secrets").json()
+    own = basic(environment.app["appID"], secret)
+    assert header == own != environment.master
+    assert environment.call("GET", "/user/:app", own).status_code == 200
+    assert run(environment, user, "js-secrets").json()[1] == user
+    change = ("kinvey", "settings", environment.app["appID"])
+    environment.cli(*change, "shows_master_secret=false")
+    try:
+        assert run(environment, environment.master, "js-secrets").json() == [None, None]
+        assert run(environment, user, "js-secrets").json() == [None, user]
+    finally:
+        environment.cli(*change, "shows_master_secret=true")
 
 
 @pytest.mark.parametrize(
