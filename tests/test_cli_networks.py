@@ -17,7 +17,7 @@ from mqttpush.networks import Network
 from mqttpush.provider_simulator import Providers
 from tests.networks.support import fields_from
 from tests.support.providers import running_providers, server_settings
-from tests.support.server import Server, environment, run_cli
+from tests.support.server import Server, call_cli, environment
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ class Desk:
         return done.stdout if status == 0 else done.stderr
 
     def try_(self, *arguments: str, environ: Environ = NOTHING) -> subprocess.CompletedProcess[str]:
-        done = run_cli(*arguments, environ={**self.environ, **environ}, cwd=self.folder)
+        done = call_cli(*arguments, environ={**self.environ, **environ}, cwd=self.folder)
         assert "Traceback" not in done.stderr
         return done
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.rest import Api, unique
-from tests.support.server import Server, run_cli
+from tests.support.server import Server, call_cli, run_cli
 
 SAMPLE = Path(__file__).parent / "sample_hooks.py"
 MODULE = "sample_hooks"
@@ -28,11 +29,15 @@ def python(function: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One app over the second dialect."""
+    """One app over the second dialect.
+
+    command: the command line; call_cli where it need not import the app's code.
+    """
 
     server: Server
     app: dict[str, str]
     http: httpx.Client
+    command: Callable[..., subprocess.CompletedProcess[str]] = run_cli
 
     def call(
         self, method: str, path: str, credentials: str, body: Any = None, **headers: str
@@ -71,12 +76,14 @@ class Environment:
     def refused(self, file: Path) -> str:
         """Load one that must be refused; what the command says."""
         arguments = ("kinvey", "apply", str(file), "--app-id", self.app["appID"])
-        result = run_cli(*arguments, environ=self.server.environ, cwd=self.server.folder)
+        result = self.command(*arguments, environ=self.server.environ, cwd=self.server.folder)
         assert result.returncode == 1
         return result.stderr
 
     def cli(self, *arguments: str) -> str:
-        result = run_cli(*arguments, "--json", environ=self.server.environ, cwd=self.server.folder)
+        result = self.command(
+            *arguments, "--json", environ=self.server.environ, cwd=self.server.folder
+        )
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -98,7 +105,7 @@ def code_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def environment(code_server: Server) -> Iterator[Environment]:
     """An app of that server."""
     with httpx.Client(trust_env=False, timeout=30.0) as http:
-        yield Environment(code_server, code_server.create_app("code"), http)
+        yield Environment(code_server, code_server.create_app("code"), http, call_cli)
 
 
 @pytest.fixture(scope="package")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.hooks.conftest import Environment, python
 from tests.support.rest import unique
+from tests.support.server import run_cli
 
 HOOKS = {
     "changed": {"onPreSave": python("change_body")},
@@ -29,6 +31,12 @@ HOOKS = {
     },
 }
 ENDPOINTS = {"announce": python("announce"), "who": python("who"), "broken": python("fail")}
+
+
+@pytest.fixture(scope="module")
+def environment(environment: Environment) -> Environment:
+    """Its commands import functions."""
+    return replace(environment, command=run_cli)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,7 @@ from tests.support.device import Device
 from tests.support.documents import read_document
 from tests.support.foreign import flex_service
 from tests.support.rest import Account, Api
-from tests.support.server import run_cli
+from tests.support.server import call_cli
 
 TEXT = read_document("docs/hooks.md")
 FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
@@ -67,7 +67,7 @@ def test_the_service_of_the_document_runs(environment: Environment, tmp_path: Pa
     with flex_service(tmp_path / "service.cjs", SECRET, tmp_path) as url:
         app_id, server = environment.app["appID"], environment.server
         service = ("hooks", "service", "set", app_id, "game", url, "--secret", SECRET)
-        told = run_cli(*service, environ=server.environ, cwd=server.folder)
+        told = call_cli(*service, environ=server.environ, cwd=server.folder)
         assert told.returncode == 0, told.stderr
         user = environment.user()
         for points in (120, 250, 90):

@@ -42,10 +42,10 @@ def hooks(
 
 
 def run(environment: Environment, *arguments: str) -> str:
-    from tests.support.server import run_cli
+    from tests.support.server import call_cli
 
     server = environment.server
-    result = run_cli(*arguments, environ=server.environ, cwd=server.folder)
+    result = call_cli(*arguments, environ=server.environ, cwd=server.folder)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

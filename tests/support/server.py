@@ -11,9 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, Self
 
+from click.testing import CliRunner
+
+from mqttpush.cli.main import main
 from tests.support.operating import operate
 
 START_TIMEOUT_S = 30.0
@@ -164,3 +168,15 @@ def run_cli(
         timeout=timeout_s,
         check=False,
     )
+
+
+def call_cli(
+    *arguments: str, environ: Mapping[str, str], cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, whose start would take most of the time."""
+    absent = dict.fromkeys(os.environ.keys() - environ.keys())
+    with chdir(cwd):
+        result = CliRunner().invoke(main, arguments, env={**absent, **environ})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

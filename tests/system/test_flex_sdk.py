@@ -14,7 +14,7 @@ import pytest
 from tests.support.device import Device
 from tests.support.foreign import SCRIPTS, flex_service
 from tests.support.rest import Account, Api
-from tests.support.server import Server, run_cli
+from tests.support.server import Server, call_cli
 
 SECRET = "shared-by-both"
 
@@ -55,7 +55,7 @@ def api(
         ("hooks", "service", "set", app_id, "flex", service_url, "--secret", SECRET),
         ("kinvey", "apply", str(file), "--app-id", app_id),
     ):
-        result = run_cli(*command, environ=server.environ, cwd=server.folder)
+        result = call_cli(*command, environ=server.environ, cwd=server.folder)
         assert result.returncode == 0, result.stderr
     api = Api(server.url, app)
     yield api
@@ -115,7 +115,7 @@ def test_a_handler_that_calls_itself_is_stopped(api: Api, user: Account) -> None
 
 def test_hooks_check_calls_the_service(api: Api, server: Server, tmp_path: Path) -> None:
     sample = ("--request", '{"body": {"text": "milk"}, "username": "ann"}', "--json")
-    result = run_cli(
+    result = call_cli(
         "hooks", "check", api.app_id, "notes", "onPreSave", *sample,
         environ=server.environ, cwd=tmp_path,
     )  # fmt: skip

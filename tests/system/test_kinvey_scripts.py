@@ -11,7 +11,7 @@ import pytest
 from tests.hooks.scripts import GUIDE
 from tests.support.collections import Member, assert_error
 from tests.support.rest import unique
-from tests.support.server import run_cli
+from tests.support.server import call_cli
 from tests.system import test_kinvey_push
 from tests.system.test_kinvey_push import Stage
 
@@ -48,7 +48,7 @@ def stories(stage: Stage, tmp_path: Path) -> Stage:
     file = tmp_path / "environment.json"
     file.write_text(json.dumps(document))
     arguments = ("kinvey", "apply", str(file), "--app-id", stage.kinvey.key)
-    result = run_cli(*arguments, environ=stage.server.environ, cwd=stage.server.folder)
+    result = call_cli(*arguments, environ=stage.server.environ, cwd=stage.server.folder)
     assert result.returncode == 0, result.stderr
     return stage
 

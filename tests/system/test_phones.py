@@ -18,7 +18,7 @@ from tests.support.device import Device
 from tests.support.phone_apps import TOPIC, PhoneApp, make_phone_app, simulator_settings
 from tests.support.providers import RunningProviders, running_providers
 from tests.support.rest import Account, Api
-from tests.support.server import Server, run_cli
+from tests.support.server import Server, call_cli
 
 PER_NETWORK = 3
 KILLED_AT = (3000, 9000, 15_000)
@@ -153,7 +153,7 @@ def test_once_spares_the_phone_of_whom_a_live_connection_reached(stage: Stage) -
 
 
 def test_once_can_be_an_app_s_habit(stage: Stage) -> None:
-    changed = run_cli(
+    changed = call_cli(
         "app", "change", stage.app.app["appID"], "--deliver-once", "--json",
         environ=stage.server.environ, cwd=stage.server.folder,
     )  # fmt: skip
@@ -171,14 +171,14 @@ def test_once_can_be_an_app_s_habit(stage: Stage) -> None:
 def test_the_command_line_traces_a_message(stage: Stage) -> None:
     user, _ = stage.phone("fcm", "ANDROID")
     options = ("--app-id", stage.app.app["appID"])
-    sent = run_cli(
+    sent = call_cli(
         "push", "user", user.id, "text=hello", "--json", *options,
         environ=stage.server.environ, cwd=stage.server.folder,
     )  # fmt: skip
     message_id = json.loads(sent.stdout)["pushMessageID"]
     stage.networks_of(message_id)
     for is_json in (False, True):
-        traced = run_cli(
+        traced = call_cli(
             "push", "trace", message_id, *options, *(["--json"] if is_json else []),
             environ=stage.server.environ, cwd=stage.server.folder,
         )  # fmt: skip

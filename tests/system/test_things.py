@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.support.device import Device
 from tests.support.rest import Account, Api, unique
-from tests.support.server import Server, run_cli
+from tests.support.server import Server, call_cli
 from tests.support.things import (
     COMMAND_RESULTS,
     PASSWORD,
@@ -182,7 +182,7 @@ def test_a_strict_app_wants_its_key_at_the_default_endpoint(start_server: StartS
     server = start_server()
     app = server.create_app("strict")
     arguments = ("app", "change", app["appID"], "--app-key-checked")
-    assert run_cli(*arguments, environ=server.environ, cwd=server.folder).returncode == 0
+    assert call_cli(*arguments, environ=server.environ, cwd=server.folder).returncode == 0
     with MqttClient.anonymous(server.mqtt_address, app) as client:
         path = f"/thing-if/apps/{app['appID']}/onboardings"
         body = {"vendorThingID": "strict", "thingPassword": PASSWORD}
