@@ -121,6 +121,12 @@ class MqttSettings(Section):
         description="read buffer of one WebSocket connection, bytes",
         examples=[2048],
     )
+    max_websocket_frames_per_s: float = Field(
+        500.0,
+        gt=0,
+        description="frames a second of one WebSocket connection; 5 s worth may come at once",
+        examples=[500.0],
+    )
     tls_handshake_timeout_s: float = Field(
         10.0, gt=0, le=300, description="longest TLS handshake, seconds", examples=[10.0]
     )

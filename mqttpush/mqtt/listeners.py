@@ -25,7 +25,7 @@ from mqttpush.mqtt.handle import Handle, Transport
 from mqttpush.mqtt.parking import Parking
 from mqttpush.mqtt.proxy import parse_proxy_header
 from mqttpush.mqtt.tls import TlsLayer, build_context
-from mqttpush.mqtt.websocket import WebSocketLayer
+from mqttpush.mqtt.websocket import TOO_MANY_FRAMES, WebSocketLayer
 from mqttpush.peers import Networks
 
 # TLS handshake, upgrade request (16 KiB at most), CONNECT and what comes before its answer: what a
@@ -177,6 +177,7 @@ class Socket(asyncio.Protocol):
         self._web = WebSocketLayer(
             lower,
             settings=self._listeners.settings,
+            clock=self._listeners.clock,
             on_data=self._on_message,
             on_end=self._on_end,
         )
@@ -208,7 +209,10 @@ class Socket(asyncio.Protocol):
     def _on_end(self, reason: str) -> None:
         """A layer has nothing more to give."""
         if self._handle is not None:
-            self._listeners.broker.end(self._handle, reason)
+            broker = self._listeners.broker
+            if reason == TOO_MANY_FRAMES:
+                broker.metrics.limits_reached.add("mqtt.max_websocket_frames_per_s")
+            broker.end(self._handle, reason)
 
     def _begin(self, setting: str, transport: Transport | None = None) -> None:
         if self._handle is not None:
@@ -248,6 +252,7 @@ class Listeners:
         """data_folder: where a self-signed certificate is kept; None: it ends with the process."""
         self.settings = settings
         self.broker = broker
+        self.clock = asyncio.get_running_loop().time
         self.tls_context: ssl.SSLContext | None = None
         self._data_folder = data_folder
         self.proxies = Networks(settings.proxy_protocol_from)

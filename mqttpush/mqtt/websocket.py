@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from math import inf
 from typing import Any, cast
 
 from picows import (
@@ -28,6 +29,7 @@ from picows import picows as engine
 
 from mqttpush.config import MqttSettings
 from mqttpush.mqtt.handle import Transport
+from mqttpush.peers import charged
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ SUBPROTOCOLS = ("mqtt", "mqttv3.1")  # [MQTT-6.0.0-3]; the second is Paho's for 
 # picows copies a frame up to this size into its own buffer; for a larger one it lends the loop a
 # buffer that it then overwrites, so larger writes are cut into frames.
 FRAME_BYTES = 8192
+# Why a connection ends that sends more frames than `max_websocket_frames_per_s`.
+TOO_MANY_FRAMES = "websocket_frame_rate"
 # A peer that has so much of our answers untaken gets no more pongs.
 _MAX_UNSENT_FOR_PONG_BYTES = 65_536
 
@@ -60,6 +64,8 @@ class WebSocketLayer(WSListener):
     """WebSocket of one connection: takes its bytes from below, hands MQTT's up, and back."""
 
     __slots__ = (
+        "_clock",
+        "_frames_due",
         "_is_binary",
         "_is_ended",
         "_lower",
@@ -74,10 +80,13 @@ class WebSocketLayer(WSListener):
         lower: Transport,
         *,
         settings: MqttSettings,
+        clock: Callable[[], float],
         on_data: Callable[[bytes], None],
         on_end: Callable[[str], None],
     ) -> None:
         """on_data: MQTT's bytes; once empty, when the upgrade is done. on_end: the reason."""
+        self._clock = clock
+        self._frames_due = 0.0
         self._lower = lower
         self._settings = settings
         self._on_data = on_data
@@ -147,7 +156,12 @@ class WebSocketLayer(WSListener):
         kind = frame.msg_type
         if self._is_ended:
             return
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+        # Each costs a call, though it may hold a single byte, or none that MQTT would bound.
+        rate = self._settings.max_websocket_frames_per_s
+        self._frames_due = charged(self._frames_due, rate, self._clock())
+        if self._frames_due == inf:
+            self._fail(transport, WSCloseCode.POLICY_VIOLATION, TOO_MANY_FRAMES)
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             # No extension was agreed, so there is nothing to decompress (RFC 6455 5.2).
             self._fail(transport, WSCloseCode.PROTOCOL_ERROR)
         elif kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:

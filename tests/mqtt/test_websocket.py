@@ -251,6 +251,29 @@ async def test_a_frame_against_the_rules_ends_the_connection(
         assert net.metrics.mqtt_disconnects.values == {("websocket_error",): 1}
 
 
+@pytest.mark.parametrize(
+    "small",
+    [frame(PING), frame(PONG, b"x"), frame(BINARY), frame(BINARY, is_final=False)],
+    ids=["ping", "pong", "nothing", "fragments of nothing"],
+)
+@in_uvloop
+async def test_a_flood_of_frames_ends_the_connection(tmp_path: Path, small: bytes) -> None:
+    async with serving(tmp_path, "ws", max_websocket_frames_per_s=20) as net, web(net) as client:
+        rest = (
+            frame(CONTINUATION, is_final=False) if small == frame(BINARY, is_final=False) else small
+        )
+        client.writer.write(small + 200 * rest)
+        opcode, payload = PONG, b""
+        while opcode == PONG:
+            opcode, payload = await client.next_frame()
+        assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1008)
+        assert await is_closed_by_peer(client.reader)
+        await net.until_gone("web")
+        assert net.metrics.mqtt_disconnects.values == {("websocket_frame_rate",): 1}
+        bound = ("mqtt.max_websocket_frames_per_s",)
+        assert net.metrics.limits_reached.values == {bound: 1}
+
+
 @in_uvloop
 async def test_a_close_is_answered(tmp_path: Path) -> None:
     async with serving(tmp_path, "ws") as net, web(net) as client:
