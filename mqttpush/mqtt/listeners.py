@@ -35,6 +35,9 @@ MAX_EARLY_BYTES = 65_536
 # Below this many free file descriptors a new connection is closed at once; with none left at all,
 # libuv accepts and closes by itself, so no listener spins.
 RESERVED_FILES = 64
+# Who has sent so much at once is read on when the others have had their turn: libuv would read 8 MB
+# from one socket, and a TLS record may hold a single byte.
+TURN_BYTES = 16_384
 PORT_SETTINGS = {"tcp": "tcp_port", "tls": "tls_port", "ws": "ws_port", "wss": "wss_port"}
 
 
@@ -107,6 +110,19 @@ class Socket(asyncio.Protocol):
             self._layer.receive(data)
         if self._is_silent:
             self._park()
+        elif len(data) >= TURN_BYTES:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and not self._is_silent:
+            transport.resume_reading()
 
     def wake(self) -> None:
         """Something has come while the socket was parked; fine if it is not."""

@@ -111,23 +111,26 @@ class TlsLayer:
     def receive(self, data: bytes) -> None:
         """Bytes from the socket."""
         self._incoming.write(data)
+        parts: list[bytes] = []  # joined: a record may hold a single byte
+        reason = ""
         try:
             if not self._is_ready:
                 self._object.do_handshake()
                 self._is_ready = True
                 self._flush()
                 self._on_data(b"")
-            while True:
-                plain = self._object.read(_READ_BYTES)
-                if not plain:
-                    self._on_end("connection_lost")
-                    return
-                self._on_data(plain)
+            while plain := self._object.read(_READ_BYTES):
+                parts.append(plain)
+            reason = "connection_lost"
         except ssl.SSLWantReadError:
-            self._flush()
+            pass
         except ssl.SSLError:
-            self._flush()  # the alert that says why
-            self._on_end("tls_error" if self._is_ready else "tls_handshake")
+            reason = "tls_error" if self._is_ready else "tls_handshake"
+        if parts:
+            self._on_data(b"".join(parts))
+        self._flush()  # if it is over, the alert that says why
+        if reason:
+            self._on_end(reason)
 
     def write(self, data: bytes) -> None:
         try:

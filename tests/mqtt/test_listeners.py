@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from mqttpush.errors import ConfigError
 from mqttpush.mqtt.codec import encode
-from mqttpush.mqtt.packets import Connect, ReasonCode, Version
+from mqttpush.mqtt.packets import Connect, Publish, ReasonCode, Version
 from tests.mqtt.net import KINDS, Paho, in_uvloop, is_closed_by_peer, serving
 from tests.mqtt.support import clause, subscribe
 
@@ -199,6 +200,27 @@ async def test_a_reader_that_stops_is_bounded_and_then_cut(tmp_path: Path) -> No
         while (await quick.next())[2][:4] != b"9999":
             pass
         assert net.metrics.outbox_bytes.read() == 0
+
+
+@in_uvloop
+async def test_who_sends_much_at_once_is_read_in_turns(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_publishes_per_s=1000, write_buffer_bytes=1024) as net:
+        publish = encode(Version.V3_1_1, Publish("p/raw/x", bytes(16_384)))
+        with socket.create_connection(net.listeners.addresses["tcp"]) as greedy:
+            greedy.setblocking(False)
+            loop, sent_count = asyncio.get_running_loop(), 0
+            await loop.sock_sendall(greedy, CONNECT)
+            assert await loop.sock_recv(greedy, 4) == CONNACK
+            with contextlib.suppress(BlockingIOError):
+                while greedy.send(publish) == len(publish):  # what the kernel takes: 2.5 MB
+                    sent_count += 1
+            taken = [0]
+            while taken[-1] < sent_count:
+                await asyncio.sleep(0)
+                taken.append(int(net.metrics.mqtt_requests.value))
+            # uvloop reads 256,000 bytes at a time.
+            assert sent_count > 50
+            assert max(after - before for before, after in pairwise(taken)) <= 16
 
 
 @in_uvloop

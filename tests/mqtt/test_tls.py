@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from cryptography import x509
 
 from mqttpush.errors import ConfigError
-from mqttpush.mqtt.tls import CERTIFICATE_NAME, PRIVATE_KEY_NAME, build_context, ensure_self_signed
+from mqttpush.mqtt.tls import (
+    CERTIFICATE_NAME,
+    PRIVATE_KEY_NAME,
+    TlsLayer,
+    build_context,
+    ensure_self_signed,
+)
 from tests.mqtt.net import in_uvloop, is_closed_by_peer, serving
 from tests.mqtt.support import settings
+
+
+class Wire:
+    """The socket under a TLS layer."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
 
 
 def certificate_in(folder: Path) -> x509.Certificate:
@@ -167,3 +188,26 @@ async def test_a_client_that_speaks_alpn_gets_mqtt(tmp_path: Path) -> None:
         )
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "mqtt"
         writer.transport.abort()
+
+
+def test_records_of_one_byte_are_handed_up_together(tmp_path: Path) -> None:
+    wire, taken = Wire(), list[bytes]()
+    layer = TlsLayer(
+        build_context(settings(), tmp_path),
+        cast("asyncio.Transport", wire),
+        on_data=taken.append,
+        on_end=lambda _: taken.clear(),
+    )
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.create_default_context(cafile=str(tmp_path / CERTIFICATE_NAME))
+    client = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while not taken:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        layer.receive(outgoing.read())
+        incoming.write(wire.written)
+        wire.written = b""
+    for byte in b"one by one":
+        client.write(bytes((byte,)))
+    layer.receive(outgoing.read())
+    assert taken == [b"", b"one by one"]
