@@ -126,6 +126,14 @@ class LiveStream:
         self.forget(now)
         return now
 
+    def take_over(self, spare: LiveStream) -> None:
+        """Go on for a stream that nobody has asked for."""
+        self._opened = spare._opened
+        while spare._frames:
+            frame = spare._frames[0]
+            spare.drop_first()
+            self.put(frame)
+
     async def next(self, timeout_s: float) -> list[Frame]:
         """What waits, and forget it; empty after the time, or when the stream is closed."""
         await self._wait(timeout_s)
@@ -316,7 +324,10 @@ class LiveIndex:
         if change.is_spare and clients:
             change.handle.close()
             return
-        self._end([each for each in clients if each.is_spare and each.handle.is_unasked])
+        for spare in [each for each in clients if each.is_spare and each.handle.is_unasked]:
+            if not change.is_mqtt:
+                change.handle.take_over(spare.handle)
+            self.detach(spare.handle)
         streams = [client for client in clients if not client.is_mqtt]
         excess = len(streams) + 1 - self._budget.settings.max_streams_per_client
         if not change.is_mqtt and excess > 0:

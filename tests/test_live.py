@@ -141,6 +141,20 @@ async def test_a_spare_stream_is_for_a_client_without_any_connection() -> None:
 
 
 @in_loop
+async def test_what_waits_in_a_spare_stream_goes_to_the_stream_that_comes() -> None:
+    stage = Stage()
+    spare = stage.attach(is_spare=True)
+    stage.publish(b"1")
+    stream = stage.attach()
+    assert spare.is_closed
+    stage.publish(b"2")
+    begun = stream.begin(stage.index.now())
+    assert [frame.message for frame in await stream.after(begun, 0)] == [b"1", b"2"]
+    stage.index.detach(stream)
+    assert stage.metrics.live_queued_bytes.read() == 0
+
+
+@in_loop
 async def test_no_frame_has_the_timetoken_that_was_told() -> None:
     stage = Stage()
     stream = stage.attach()

@@ -142,6 +142,25 @@ class Live:
 
         await self._context.store.write(unit)
 
+    async def device_of(self, credentials: Credentials, name: str) -> str:
+        """The client that a transport means which calls itself by this name: that device, if it is
+        one of the session, else the one registered last in it. Raises as `attach` does.
+        """
+
+        def unit(tx: Transaction) -> str:
+            principal = self._enter(tx, credentials)
+            owner, token = principal.owner, credentials.token
+            if token is None or principal.kind is not PrincipalKind.USER:
+                raise refusal(principal, "listen without a session")
+            clients = map(tx.live.by_installation, reversed(tx.live.ids_of(owner)))
+            token_hash = secret_hash(token)
+            own = [each.device_id for each in clients if each and each.token_hash == token_hash]
+            if not own:
+                raise _NOT_REGISTERED
+            return name if name in own else own[0]
+
+        return await self._context.store.read(unit)
+
     # --- inside a unit --------------------------------------------------------------------
 
     def _enter(self, tx: Transaction, credentials: Credentials) -> Principal:

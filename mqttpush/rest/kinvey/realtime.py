@@ -46,6 +46,8 @@ class Stream(Protocol):
 
     @property
     def is_closed(self) -> bool: ...
+    @property
+    def is_unasked(self) -> bool: ...
     async def next(self, timeout_s: float) -> Sequence[Frame]: ...
     async def after(self, timetoken: int, timeout_s: float) -> Sequence[Frame]: ...
     def begin(self, now: int) -> int: ...
@@ -172,7 +174,8 @@ class RealtimeRoutes:
             # A library says that it follows before its transport has asked for the first time:
             # what is written in between waits here.
             key = (visit.app_id, device_id, token)
-            await self._stream_of(key, visit.credentials, is_spare=True)
+            if self._open_stream_of(key) is None:
+                await self._attached(key, device_id, visit.credentials, is_spare=True)
         return ApiResponse(200, {})
 
     async def leave(self, request: ApiRequest) -> ApiResponse:
@@ -199,9 +202,8 @@ class RealtimeRoutes:
         _take_token(request, "auth")
         try:
             visit = await self._gate.enter(request, USER_ONLY)
-            device_id = request.query.get("uuid", "")
-            token = visit.credentials.token or ""
-            stream = await self._stream_of((visit.app_id, device_id, token), visit.credentials)
+            name, token = request.query.get("uuid", ""), visit.credentials.token or ""
+            stream = await self._polled_by((visit.app_id, name, token), visit.credentials)
         except DomainError:
             refusal = {"status": 403, "error": True, "message": "Forbidden", "service": "Live"}
             return ApiResponse(403, refusal)
@@ -234,20 +236,34 @@ class RealtimeRoutes:
         finally:
             self._streams.detach(stream)
 
-    async def _stream_of(
-        self, key: tuple[str, str, str], credentials: Any, *, is_spare: bool = False
-    ) -> Stream:
-        """The stream of a polling session; a new one when there is none or it has ended.
+    async def _polled_by(self, key: tuple[str, str, str], credentials: Any) -> Stream:
+        """The stream of who polls by this name.
 
-        is_spare: a closed one for a client that is connected in another way.
+        Libraries before version 4 do not tell their transport its name, and it makes one up.
         """
-        stream = self._polled.get(key)
-        if stream is not None and not stream.is_closed:
+        stream = self._open_stream_of(key)
+        if stream is not None:
             return stream
-        check_device_id(key[1])
+        app_id, name, token = key
+        check_device_id(name)
+        device_id = await self._live.device_of(credentials, name)
+        spare = self._open_stream_of((app_id, device_id, token))
+        if spare is not None and spare.is_unasked:
+            self._polled[key] = spare
+            return spare
+        return await self._attached(key, device_id, credentials)
+
+    def _open_stream_of(self, key: tuple[str, str, str]) -> Stream | None:
+        stream = self._polled.get(key)
+        return None if stream is None or stream.is_closed else stream
+
+    async def _attached(
+        self, key: tuple[str, str, str], device_id: str, credentials: Any, *, is_spare: bool = False
+    ) -> Stream:
+        """A new stream of this key; is_spare: a closed one if the client is connected already."""
         stream = self._polled[key] = self._streams.open_stream()
         try:
-            await self._live.attach(credentials, key[1], stream, is_spare=is_spare)
+            await self._live.attach(credentials, device_id, stream, is_spare=is_spare)
         except BaseException:
             stream.close()
             if self._polled.get(key) is stream:

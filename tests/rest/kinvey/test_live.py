@@ -233,18 +233,22 @@ def test_long_polling_answers_as_pubnub_does(
 
 
 @pytest.mark.spec("kinvey 6")
+@pytest.mark.parametrize("name", ["device-1", "pn-made-up"])
 def test_what_is_written_before_a_follower_first_polls_waits_for_him(
-    env: Environment, ann: Member, bob: Member, books: str
+    env: Environment, ann: Member, bob: Member, books: str, name: str
 ) -> None:
     register(env, ann)
     follow(env, ann, books)
     written = env.ok("POST", f"appdata/{books}", bob.authorization, {"n": 1})
     url = f"{env.url}/v2/subscribe/{env.key}/,/0"
-    parameters = {"uuid": "device-1", "auth": ann.authtoken}
+    parameters = {"uuid": name, "auth": ann.authtoken}
     begun = env.http.get(url, params={**parameters, "tt": "0"}).json()
     assert begun["m"] == []
     came = env.http.get(url, params={**parameters, "tt": begun["t"]["t"]}).json()
     assert [each["d"] for each in came["m"]] == [written]
+    more = env.ok("POST", f"appdata/{books}", bob.authorization, {"n": 2})
+    came = env.http.get(url, params={**parameters, "tt": came["t"]["t"]}).json()
+    assert [each["d"] for each in came["m"]] == [more]
 
 
 @pytest.mark.spec("kinvey 6")
