@@ -11,6 +11,8 @@ from mqttpush.networks import Sent
 
 # 2 ** 40 times the shortest wait is beyond any longest one; floats stay finite.
 _MOST_DOUBLINGS = 40
+# Of sums of fractions that should make one.
+_ONE = 1 - 1e-6
 # A tick of the event loop that sends to a thousand MQTT clients takes longer than that.
 PACE_S = 0.002
 
@@ -52,7 +54,7 @@ class Pacer:
         now_s = self._clock.time()
         self._room = min(self._burst, self._room + (now_s - self._seen_s) * self._per_s)
         self._seen_s = now_s
-        if self._room < 1:
+        if self._room < _ONE:
             return max(PACE_S, (1 - self._room) / self._per_s)
         self._room -= 1
         return 0.0

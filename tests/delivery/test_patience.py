@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import orjson
+import pytest
 
+from mqttpush.config import DeliverySettings
+from mqttpush.delivery.patience import PACE_S, Backoff, Pacer
 from mqttpush.models import Audience, DeviceType, Owner
 from mqttpush.networks import Ending, Push, Sent
 from mqttpush.store import Transaction
 from tests.support.loop import in_loop
-from tests.support.phones import PAYLOAD, TAKEN, Phones, phone, phones_on
+from tests.support.phones import PAYLOAD, TAKEN, FakeClock, Phones, phone, phones_on
 
 DELIVERED = Ending.DELIVERED.value
 UNAVAILABLE = Sent(None, "503")
@@ -106,3 +110,26 @@ async def test_a_pause_outlives_the_push_it_was_asked_for_with() -> None:
         assert len(world.network.pushes) == 1
         world.clock.advance(11)
         assert await world.until_ended(second, 1) == {Ending.DELIVERED.value: 1}
+
+
+def test_waits_grow_are_bounded_and_spread() -> None:
+    settings = DeliverySettings(min_backoff_s=1, max_backoff_s=60)
+    backoff = Backoff(settings=settings, random=random.Random(1))
+    for failures, longest_s in ((1, 1), (3, 4), (7, 60), (1000, 60)):
+        waits = [backoff.wait_s(failures) for _ in range(1000)]
+        assert min(waits) >= longest_s / 2
+        assert max(waits) <= longest_s
+        # Those that failed together do not come back together.
+        assert max(waits) - min(waits) > 0.45 * longest_s
+
+
+@pytest.mark.parametrize("per_s", [10, 500, 1000, 4000])
+def test_pushes_begin_as_fast_as_they_may_and_no_faster(per_s: int) -> None:
+    clock = FakeClock()
+    pacer = Pacer(clock=clock, per_s=per_s)
+    begun, end_s = 0, clock.time() + 1
+    while clock.time() < end_s:
+        wait_s = pacer.take()
+        begun += not wait_s
+        clock.advance(wait_s)
+    assert 0.99 * per_s <= begun <= per_s + max(1, per_s * PACE_S)
