@@ -422,6 +422,7 @@ def test_an_event_on_apple_s_network_is_silent_and_short() -> None:
         "om": NOW_MS - 33,
     }
     assert (payload.push_type, payload.is_urgent) == ("background", False)
+    assert payload.collapse_key == BUCKET.path
     assert len(payload.collapse_key.encode()) <= phone_payloads.APNS_COLLAPSE_LIMIT_BYTES
 
 
@@ -429,6 +430,7 @@ def test_an_event_in_a_browser_is_that_of_mqtt() -> None:
     event = ObjectEvent(ObjectEventType.DELETED, BUCKET, "o-1", NOW_MS, USER.subject)
     payload = render_event_for_phones(event, NOW_MS, ["webpush"])["webpush"]
     assert json.loads(payload.body) == json.loads(render_event(event, NOW_MS))
+    assert payload.collapse_key == BUCKET.path
 
 
 def test_the_result_of_a_command_reaches_phones_as_a_direct_push() -> None:

@@ -58,11 +58,16 @@ class WebPushNetwork:
     """Web Push for all apps. clock: wall-clock seconds; resolve: names to addresses."""
 
     def __init__(
-        self, *, settings: NetworkSettings, clock: Callable[[], float], resolve: Resolve
+        self,
+        *,
+        settings: NetworkSettings,
+        clock: Callable[[], float],
+        resolve: Resolve,
+        http: HttpClient | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._http = HttpClient(settings)
+        self._http = http or HttpClient(settings)
         self._rules = EndpointRules(settings)
         self._addresses = Addresses(
             resolve=resolve, timeout_s=settings.connect_timeout_s, clock=clock

@@ -58,12 +58,16 @@ async def test_a_topic_goes_on_when_all_devices_that_may_wait_have_their_ending(
 
 @in_loop
 async def test_a_full_stock_of_failures_is_worked_off_once_the_network_is_back() -> None:
-    async with phones_on(max_open_deliveries=20, concurrency=8, failures_to_pause=1000) as world:
+    async with phones_on(
+        max_open_deliveries=20, page_size=10, concurrency=8, failures_to_pause=1000
+    ) as world:
         owners = await world.users(120)
         world.network.answer = lambda _: UNAVAILABLE
         message_id = await world.send(await world.topic(owners))
         await world.until(lambda: len(world.network.pushes) >= 20)
         await world.settle()
+        # What the network does not take stays in its job: less than a page over the bound.
+        assert 20 <= len(await world.traces(message_id)) < 30
         world.network.answer = lambda _: TAKEN
         world.clock.advance(1000)
         assert await world.until_ended(message_id, 120) == {DELIVERED: 120}

@@ -81,8 +81,11 @@ async def test_a_test_of_good_credentials_reaches_no_device(
     network: Network, providers: Providers, fields: dict[Network, dict[str, Any]]
 ) -> None:
     async with open_world(providers, clock=Clock(), fields=fields) as world:
+        before = providers.provider(network).ledger.accepted_count
         sent = await world.networks[network].test(world.keys(network), None)
+        after = providers.provider(network).ledger.accepted_count
     assert sent.ending is Ending.DELIVERED, sent
+    assert before == after
 
 
 @pytest.mark.parametrize("network", list(Network))

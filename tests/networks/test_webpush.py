@@ -13,6 +13,7 @@ import pytest
 from mqttpush.config import NetworkSettings
 from mqttpush.models import PhonePayload
 from mqttpush.networks import Ending, Network, Push, TokenFate
+from mqttpush.networks.http import Answer, HttpClient, WayFailed
 from mqttpush.networks.webpush import (
     MAX_PLAINTEXT_BYTES,
     WebPushNetwork,
@@ -109,8 +110,10 @@ class Resolver:
         return self.addresses
 
 
-def network_with(resolve: Any, **settings: Any) -> WebPushNetwork:
-    return WebPushNetwork(settings=NetworkSettings(**settings), clock=Clock(), resolve=resolve)
+def network_with(resolve: Any, http: HttpClient | None = None, **settings: Any) -> WebPushNetwork:
+    return WebPushNetwork(
+        settings=NetworkSettings(**settings), clock=Clock(), resolve=resolve, http=http
+    )
 
 
 def push_to(token: str) -> Push:
@@ -128,6 +131,34 @@ async def test_a_service_with_a_private_address_is_not_reached(address: str) -> 
     sent = await network.send(network.check("app", FIELDS), push_to(subscription()))
     await network.close()
     assert (sent.ending, sent.token) == (Ending.ADDRESS_REFUSED, TokenFate.MARK)
+
+
+class DeafClient(HttpClient):
+    """Connects to nobody, and tells whom it was to connect to."""
+
+    def __init__(self) -> None:
+        super().__init__(NetworkSettings())
+        self.ways: list[str] = []
+
+    async def post(
+        self, url: str, headers: Sequence[str], body: bytes, *, connect_to: str = ""
+    ) -> Answer:
+        self.ways.append(connect_to)
+        raise WayFailed("nobody answers", was_sent=False)
+
+
+@in_loop
+async def test_a_service_is_reached_at_the_very_addresses_that_were_checked() -> None:
+    client, resolver = DeafClient(), Resolver("8.8.8.8", "2001:4860:4860::8888")
+    network = network_with(resolver, client)
+    keys = network.check("app", FIELDS)
+    for _ in range(3):
+        assert (await network.send(keys, push_to(subscription()))).code == "unreachable"
+    await network.close()
+    host = orjson.loads(subscription())["endpoint"].split("/")[2]
+    first, other = f"{host}:443:8.8.8.8:443", f"{host}:443:[2001:4860:4860::8888]:443"
+    assert client.ways == [first, other, first]
+    assert resolver.asked_count == 1
 
 
 @in_loop
