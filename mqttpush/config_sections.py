@@ -385,6 +385,9 @@ class SecuritySettings(Section):
     max_queued_hashes: int = Field(
         200, ge=1, description="logins waiting for a password hash; more are answered 503"
     )
+    max_queued_hashes_per_address: int = Field(
+        50, ge=1, description="of those, from one IP address; more are answered 503"
+    )
     encryption_key_file: str = Field(
         "",
         description="file of 32 bytes or more that seals credentials of push networks in the store;"

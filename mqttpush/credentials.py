@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import os
 import random
 import string
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import urandom
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -26,7 +28,7 @@ from mqttpush.config import SecuritySettings
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
 from mqttpush.kinvey import PasswordProof
 from mqttpush.models import Credentials, Principal, PrincipalKind
-from mqttpush.peers import Networks, RateLimiter, address_key
+from mqttpush.peers import Networks, RateLimiter, Tally, address_key
 from mqttpush.store import ConnectRow, Result, Transaction
 
 _BASE36: Final = string.digits + string.ascii_lowercase
@@ -37,6 +39,8 @@ USERNAME_LIMIT_BYTES: Final = 63
 APP_ID_LIMIT: Final = 64
 MQTT_TOPIC_LENGTH: Final = 23  # the longest client ID MQTT 3.1 allows; 137 bits
 
+# Beside 200 clients that only log in, on two cores, others get two to three times as much done.
+NICE_OF_HASHES: Final = 10
 # The master secret of an app's code at a depth; see SecretMaker.
 ServiceSecret = Callable[[str, int], str]
 
@@ -90,7 +94,7 @@ class SecretMaker:
 
     def document_id(self) -> str:
         """24 lower-case hexadecimal digits (spec kinvey 7.1)."""
-        return urandom(12).hex()
+        return os.urandom(12).hex()
 
     def service_secret(self, app_id: str, depth: int) -> str:
         """A master secret that can be told again, for hooks and services; the store has none.
@@ -132,7 +136,7 @@ class SecretMaker:
     @staticmethod
     def uuid() -> str:
         """A random UUID, RFC 9562 version 4; on every write's path, so without `uuid.UUID`."""
-        text = urandom(16).hex()
+        text = os.urandom(16).hex()
         variant = "89ab"[int(text[16], 16) & 3]
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
@@ -141,9 +145,13 @@ class SecretMaker:
 
 
 class Passwords:
-    """argon2id in a few threads; the event loop and the store never wait for a hash."""
+    """argon2id in a few threads; the event loop and the store never wait for a hash.
 
-    def __init__(self, settings: SecuritySettings) -> None:
+    unlimited: addresses that may have any share of the queue. address, in all that follows: for
+    whom a hash is computed, empty for nobody in particular.
+    """
+
+    def __init__(self, settings: SecuritySettings, *, unlimited: Sequence[str] = ()) -> None:
         self._hasher = PasswordHasher(
             time_cost=settings.argon2_time_cost,
             memory_cost=settings.argon2_memory_kib,
@@ -155,40 +163,72 @@ class Passwords:
             memory_cost=settings.thing_argon2_memory_kib,
             parallelism=1,
         )
-        self._threads = ThreadPoolExecutor(settings.max_concurrent_hashes, "password")
-        self._queue_limit = settings.max_queued_hashes
+        self._threads = ThreadPoolExecutor(
+            settings.max_concurrent_hashes, "password", initializer=_step_back
+        )
+        self._settings = settings
+        self.unlimit(unlimited)
+        self._waiting_by_address = Tally()
         self.waiting_count = 0  # with those being computed
         # Checked when there is no such user, so that the answer takes as long (HOSTILE 6).
         self._decoy = self._hasher.hash("decoy")
+        self._thing_decoy = self._thing_hasher.hash("decoy")
 
-    async def hash(self, password: str) -> str:
-        return await self._run(lambda: self._hasher.hash(password))
+    async def hash(self, password: str, address: str = "") -> str:
+        return await self._run(lambda: self._hasher.hash(password), address)
 
-    async def hash_of_thing(self, password: str) -> str:
-        return await self._run(lambda: self._thing_hasher.hash(password))
+    async def hash_of_thing(self, password: str, address: str = "") -> str:
+        return await self._run(lambda: self._thing_hasher.hash(password), address)
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Does `password` fit? Takes the same time for `password_hash` None (always False)."""
+    async def verify(
+        self,
+        password_hash: str | None,
+        password: str,
+        address: str = "",
+        *,
+        is_thing: bool = False,
+    ) -> bool:
+        """Does `password` fit? Takes the same time for `password_hash` None (always False).
+
+        is_thing: whose time that would be.
+        """
+        decoy = self._thing_decoy if is_thing else self._decoy
 
         def check() -> bool:
             try:
-                return self._hasher.verify(password_hash or self._decoy, password)
+                return self._hasher.verify(password_hash or decoy, password)
             except (VerificationError, InvalidHashError):
                 return False
 
-        return await self._run(check) and password_hash is not None
+        return await self._run(check, address) and password_hash is not None
+
+    def unlimit(self, addresses: Sequence[str]) -> None:
+        """Other addresses may have any share from now on."""
+        self._unlimited = Networks(addresses)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
-        if self.waiting_count >= self._queue_limit:
+    async def _run(self, work: Callable[[], Result], address: str) -> Result:
+        if self.waiting_count >= self._settings.max_queued_hashes:
             raise LimitReached("security.max_queued_hashes", retry_after_s=1)
+        key = address_key(address)
+        is_full = self._waiting_by_address[key] >= self._settings.max_queued_hashes_per_address
+        if is_full and address and not self._unlimited.contains(address):
+            raise LimitReached("security.max_queued_hashes_per_address", retry_after_s=1)
         self.waiting_count += 1
+        self._waiting_by_address.add(key)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self.waiting_count -= 1
+            self._waiting_by_address.remove(key)
+
+
+def _step_back() -> None:
+    """Leave the processor to the event loop whenever it wants it (Linux: nice is a thread's)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE_OF_HASHES)
 
 
 class FailureCounter:

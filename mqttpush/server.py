@@ -320,8 +320,7 @@ class Server:
         self.application.reload(settings.http)
         if self._http is not None:
             self._http.reload(settings.http)
-        self._context.failures.apply(settings.security, settings.http.unlimited_addresses)
-        self._context.limits, self._context.live = settings.limits, settings.live
+        self._context.reload(settings)
         self.live.reload(settings.live)
         setup_logging(settings.log)
         for setting in FIXED_SETTINGS:
@@ -446,7 +445,8 @@ class Server:
 async def _open_domain(
     settings: Settings, metrics: Metrics, on_commit: OnCommit
 ) -> AsyncIterator[tuple[Context, Store]]:
-    passwords = Passwords(settings.security)
+    unlimited = settings.http.unlimited_addresses
+    passwords = Passwords(settings.security, unlimited=unlimited)
     metrics.password_hashes.read = lambda: passwords.waiting_count
     try:
         async with AsyncExitStack() as stack:
@@ -462,9 +462,7 @@ async def _open_domain(
                 secrets=SecretMaker(source=random.SystemRandom(), server_key=server_key(settings)),
                 passwords=passwords,
                 failures=FailureCounter(
-                    settings.security,
-                    clock=time.monotonic,
-                    unlimited=settings.http.unlimited_addresses,
+                    settings.security, clock=time.monotonic, unlimited=unlimited
                 ),
                 limits=settings.limits,
                 hooks=settings.hooks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import tracemalloc
@@ -348,6 +349,27 @@ def test_the_service_secret_is_the_same_each_time_and_of_one_app() -> None:
         f"{maker.service_secret('a', 2)[:-1]}1",
     }
     assert len(secrets) == 4
+
+
+async def of_address(passwords: Passwords, address: str) -> None:
+    await passwords.hash_of_thing("123456", address)
+
+
+@in_loop
+async def test_one_address_has_a_share_of_the_queue() -> None:
+    settings = CHEAP.model_copy(update={"max_queued_hashes_per_address": 2})
+    passwords = Passwords(settings, unlimited=["127.0.0.0/8"])
+    addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1", *["127.0.0.1"] * 5]
+    try:
+        ended = await asyncio.gather(
+            *(of_address(passwords, each) for each in addresses), return_exceptions=True
+        )
+        assert isinstance(refused := ended[2], LimitReached)
+        assert refused.limit == "security.max_queued_hashes_per_address"
+        assert [each for each in ended if each is not refused] == [None] * 8
+        await of_address(passwords, "2001:db8::3")
+    finally:
+        passwords.close()
 
 
 # --- wrong passwords ---------------------------------------------------------------------------

@@ -85,7 +85,8 @@ class Accounts:
 
         await context.store.read(check)  # strangers must not buy CPU time for nothing
         made_password = context.secrets.uuid() if draft.password is None else None
-        password_hash = await context.passwords.hash(draft.password or made_password or "")
+        password = draft.password or made_password or ""
+        password_hash = await context.passwords.hash(password, credentials.address)
         now_ms, token = context.now_ms(), context.secrets.access_token()
 
         def unit(tx: Transaction) -> Account:
@@ -198,8 +199,9 @@ class Accounts:
         if draft.password is not None:
             _, user = await context.store.read(lambda tx: self._own(tx, credentials, user_id))
             # Libraries that keep the password write it back with every other field.
-            if not await context.passwords.verify(user.password_hash, draft.password):
-                password_hash = await context.passwords.hash(draft.password)
+            pair = (draft.password, credentials.address)
+            if not await context.passwords.verify(user.password_hash, *pair):
+                password_hash = await context.passwords.hash(*pair)
 
         def unit(tx: Transaction) -> Account:
             principal, user = self._own(tx, credentials, user_id)

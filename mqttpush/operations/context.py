@@ -17,6 +17,7 @@ from mqttpush.config import (
     LimitSettings,
     LiveSettings,
     NetworkSettings,
+    Settings,
 )
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.errors import NotFound
@@ -39,7 +40,7 @@ from mqttpush.store.blobs import Blobs
 
 @dataclass(slots=True)
 class Context:
-    """Shared by the verbs; only `limits` ever changes, at a reload of the settings.
+    """Shared by the verbs; it changes at a reload of the settings, and never else.
 
     now_ms: the wall clock, milliseconds since the epoch.
     """
@@ -58,6 +59,13 @@ class Context:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     hooks: HookSettings = field(default_factory=HookSettings)
     live: LiveSettings = field(default_factory=LiveSettings)
+
+    def reload(self, settings: Settings) -> None:
+        """Take new limits; they hold from the next verb on."""
+        unlimited = settings.http.unlimited_addresses
+        self.limits, self.live = settings.limits, settings.live
+        self.failures.apply(settings.security, unlimited)
+        self.passwords.unlimit(unlimited)
 
     def authenticate(self, tx: Transaction, credentials: Credentials) -> Principal:
         """Who acts; see credentials.authenticate for what it raises."""

@@ -86,7 +86,7 @@ class Environments:
         tries = context.failures.tries(app_id, f"login_name {username}", address)  # as at log-in
         tries.check()
         password_hash = user.password_hash if user else None
-        is_right = await context.passwords.verify(password_hash, password)
+        is_right = await context.passwords.verify(password_hash, password, address)
         tries.check()
         if not is_right or user is None or password_hash is None:
             tries.wrong()

@@ -63,13 +63,15 @@ class Onboarding:
         context = self._context
         found = await context.store.read(lambda tx: self._find(tx, credentials, draft))
         if found is None:
-            new_hash = await context.passwords.hash_of_thing(draft.password)
+            new_hash = await context.passwords.hash_of_thing(draft.password, credentials.address)
         else:
             new_hash = ""
             name = tried_name(found)
             tries = context.failures.tries(credentials.app_id, name, credentials.address)
             tries.check()
-            is_right = await context.passwords.verify(found.password_hash, draft.password)
+            is_right = await context.passwords.verify(
+                found.password_hash, draft.password, credentials.address
+            )
             tries.check()
             if not is_right:
                 tries.wrong()

@@ -118,7 +118,8 @@ class Ownership:
         found = await context.store.read(unit)
         tries = context.failures.tries(found.app_id, tried_name(found), credentials.address)
         tries.check()
-        is_right = await context.passwords.verify(found.password_hash, password)
+        address = credentials.address
+        is_right = await context.passwords.verify(found.password_hash, password, address)
         tries.check()
         if not is_right:
             tries.wrong()

@@ -110,7 +110,7 @@ class Principals:
         """Register a thing (spec kii 1.4); anybody may. Raises AlreadyExists."""
         context = self._context
         await context.store.read(lambda tx: context.authenticate(tx, credentials))
-        password_hash = await context.passwords.hash_of_thing(draft.password)
+        password_hash = await context.passwords.hash_of_thing(draft.password, credentials.address)
         thing = Thing(
             app_id=credentials.app_id,
             thing_id=context.secrets.thing_id(),
@@ -153,12 +153,14 @@ class Principals:
                 return tx.users.get_by(credentials.app_id, reference.field, reference.value)
             return tx.things.get_by_vendor_id(credentials.app_id, reference.value)
 
-        found = await context.store.read(find)
         name = f"{reference.field} {reference.value}"
         tries = context.failures.tries(credentials.app_id, name, credentials.address)
         tries.check()
+        found = await context.store.read(find)
         password_hash = found.password_hash if found else None
-        is_right = await context.passwords.verify(password_hash, password)
+        is_right = await context.passwords.verify(
+            password_hash, password, credentials.address, is_thing=kind is PrincipalKind.THING
+        )
         tries.check()
         if not is_right or found is None:
             tries.wrong()
@@ -286,9 +288,10 @@ class Principals:
         user = await self.get_user(credentials, reference)
         tries = self._context.failures.tries(user.app_id, user.subject, credentials.address)
         tries.check()
-        is_right = await self._context.passwords.verify(user.password_hash, old or "")
+        passwords, address = self._context.passwords, credentials.address
+        is_right = await passwords.verify(user.password_hash, old or "", address)
         tries.check()
-        new_hash = await self._context.passwords.hash(new)
+        new_hash = await passwords.hash(new, address)
 
         def unit(tx: Transaction) -> None:
             principal = self._context.authenticate(tx, credentials)
@@ -421,7 +424,7 @@ class Principals:
         if password is None:
             return None
         await self._context.store.read(lambda tx: self._context.authenticate(tx, credentials))
-        return await self._context.passwords.hash(password)
+        return await self._context.passwords.hash(password, credentials.address)
 
     async def _grant(
         self,

@@ -28,8 +28,15 @@ class InterruptedPasswords(Passwords):
         super().__init__(SecuritySettings(argon2_time_cost=1, argon2_memory_kib=1024))
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        is_right = await super().verify(password_hash, password)
+    async def verify(
+        self,
+        password_hash: str | None,
+        password: str,
+        address: str = "",
+        *,
+        is_thing: bool = False,
+    ) -> bool:
+        is_right = await super().verify(password_hash, password, address, is_thing=is_thing)
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             await meanwhile()

@@ -81,6 +81,7 @@ _OWN_CODES: Final = {
 _OWN_LIMITS: Final = {
     "limits.max_body_bytes": (413, "OBJECT_BODY_TOO_LARGE", "ObjectBodyTooLarge"),
     "http.body_timeout_s": (408, "REQUEST_TIMEOUT", "RequestTimeout"),
+    "security.max_queued_hashes_per_address": (503, _UNAVAILABLE, "TemporaryUnavailable"),
     "security.max_queued_hashes": (503, _UNAVAILABLE, "TemporaryUnavailable"),
 }
 # The other codes of InvalidRequest; the first where it names none.

@@ -105,7 +105,7 @@ def _invalid_request(error: InvalidRequest) -> ApiResponse:
 
 
 def _limit_reached(error: LimitReached) -> ApiResponse:
-    if error.limit.startswith("store.") or error.limit == "security.max_queued_hashes":
+    if error.limit.startswith("store.") or error.limit.startswith("security.max_queued_"):
         return error_response("KinveyInternalErrorRetry", str(error))
     if error.limit == "http.body_timeout_s":
         return error_response("RequestTimeout", str(error))
