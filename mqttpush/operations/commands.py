@@ -151,6 +151,24 @@ class Commands:
 
         await self._context.store.write(unit)
 
+    async def patch_states(
+        self, credentials: Credentials, thing: Reference, changes: Sequence[Mapping[str, Json]]
+    ) -> None:
+        """A thing says what has changed, one after the other: fields by trait alias."""
+
+        def unit(tx: Transaction) -> None:
+            principal, place = self._enter(tx, credentials, thing, "set the thing's state")
+            if not (principal.is_admin or principal.owner == place):
+                raise refusal(principal, "set the thing's state")
+            states = tx.commands.states(place)
+            for change in changes:
+                for alias, fields in change.items():
+                    states[alias] = {**states.get(alias, {}), **fields}
+            for alias in {alias for change in changes for alias in change}:
+                tx.commands.put_state(place, alias, states[alias], self._context.now_ms())
+
+        await self._context.store.write(unit)
+
     async def states(self, credentials: Credentials, thing: Reference) -> dict[str, Json]:
         """What the thing last said, for itself, its owners and the admin."""
 

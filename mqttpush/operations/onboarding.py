@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mqttpush.access import refusal
+from mqttpush.access import owns_scope, refusal
 from mqttpush.credentials import secret_hash
 from mqttpush.errors import NotAuthenticated, NotFound, PrincipalDisabled
-from mqttpush.models import NEVER_MS, Credentials, Owner, Principal, PrincipalKind, Thing
+from mqttpush.models import (
+    NEVER_MS,
+    Credentials,
+    Owner,
+    Principal,
+    PrincipalKind,
+    Scope,
+    ScopeType,
+    Thing,
+)
 from mqttpush.operations.context import (
     ID,
     Context,
     Reference,
     as_principal,
     resolve_group,
+    resolve_thing,
     resolve_user,
     tried_name,
 )
@@ -82,6 +92,51 @@ class Onboarding:
         )
         # Somebody else made the thing since it was looked for: his password counts.
         return onboarded or await self.onboard(credentials, draft)
+
+    async def rename(
+        self, credentials: Credentials, thing: Reference, vendor_thing_id: str, password: str
+    ) -> None:
+        """Give a thing another vendor's ID and its password, as when a broken one is replaced.
+
+        For its owners and the admin. Raises AlreadyExists, NotFound, NotAuthorized.
+        """
+        await self._change(credentials, thing, password, vendor_thing_id)
+
+    async def set_password(self, credentials: Credentials, thing: Reference, password: str) -> None:
+        """For the admin; the thing's tokens end. Raises NotFound, NotAuthorized."""
+        await self._change(credentials, thing, password, None)
+
+    async def _change(
+        self,
+        credentials: Credentials,
+        reference: Reference,
+        password: str,
+        vendor_thing_id: str | None,
+    ) -> None:
+        context = self._context
+
+        def allowed(tx: Transaction) -> Thing:
+            principal = context.authenticate(tx, credentials)
+            if principal.is_anonymous:
+                raise refusal(principal, "change the thing's password")
+            place = resolve_thing(tx, principal, reference)
+            scope = Scope(place.app_id, ScopeType.THING, place.id)
+            is_owner = principal.kind is PrincipalKind.USER and owns_scope(tx, principal, scope)
+            if not (principal.is_admin or (is_owner and vendor_thing_id is not None)):
+                raise refusal(principal, "change the thing's password")
+            thing = tx.things.get(place.app_id, place.id)
+            assert thing is not None
+            return thing
+
+        def unit(tx: Transaction) -> None:
+            thing = allowed(tx)
+            name = vendor_thing_id or thing.vendor_thing_id
+            tx.things.update(replace(thing, vendor_thing_id=name, password_hash=password_hash))
+            tx.tokens.delete_of(Owner(thing.app_id, thing.subject))
+
+        await context.store.read(allowed)
+        password_hash = await context.passwords.hash_of_thing(password)
+        await context.store.write(unit)
 
     def _find(
         self, tx: Transaction, credentials: Credentials, draft: OnboardingDraft

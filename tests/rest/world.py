@@ -48,7 +48,15 @@ _BODIES: dict[str, Any] = {
     "OnboardingRequest": {"thingPassword": "123456"},
     "CommandCreation": {"actions": [{"turnPower": {"power": True}}]},
     "CommandResults": {"actionResults": [{"turnPower": {"succeeded": True}}]},
+    "StateBulk": {"states": [{"generatedAt": 1, "payload": {"lamp": {"text": MARK}}}]},
+    "NewVendorThingId": {"_password": "123456"},
+    "ThingPassword": {"newPassword": "another one"},
+    "ThingType": {"thingType": MARK},
+    "FirmwareVersion": {"firmwareVersion": MARK},
 }
+
+# What ends a thing's tokens.
+_SECRETS_OF_THING = r"/things/\{thingID\}/(password|vendor-thing-id)"
 
 # What the world's own things are called, by the name of a path's parameter.
 _NAMES = {
@@ -180,6 +188,8 @@ class World:
             return self.member.id
         if name == "userID" and re.fullmatch(r"/users/\{userID\}(/password|/status)?", inside):
             return self.spare.id
+        if name == "thingID" and re.fullmatch(_SECRETS_OF_THING, inside):
+            return self.spare_thing.id
         if name == "subscriberID":
             return self.spare.id if inside.endswith("users/{subscriberID}") else self.spare_thing.id
         if name == "verb":
@@ -227,6 +237,8 @@ class World:
         body = dict(_BODIES.get(name, {}))
         if name == "ThingRegistration":
             body["_vendorThingID"] = unique("registered")
+        elif name == "NewVendorThingId":
+            body["_vendorThingID"] = unique("renamed")
         elif name == "OnboardingRequest":
             body["vendorThingID"] = unique("onboarded")
         elif name == "OwnershipRequest":
@@ -235,6 +247,8 @@ class World:
             body["installationRegistrationID"] = unique("device")
         elif operation.path.endswith("/networks/{network}"):
             body = {"subject": "mailto:push@example.com"}
+        elif operation.path.endswith("/states") and operation.method == "PATCH":
+            body = {"lamp": {"text": MARK}}
         elif operation.path.endswith("/hooks/versions/{versionID}"):
             body = {}
         elif operation.path.endswith("/owner"):

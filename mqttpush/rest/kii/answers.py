@@ -60,6 +60,13 @@ class Thing(TypedDict):
 
 
 @_CLOSED
+class VendorThingId(TypedDict):
+    """The ID that a thing's vendor gave it."""
+
+    _vendorThingID: str
+
+
+@_CLOSED
 class Disabled(TypedDict):
     """Whether a user or thing is switched off."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
 PAGE_SIZE: Final = 50
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 _TTL_LIMIT_S: Final = 7 * 24 * 3600
 
 
@@ -52,6 +54,23 @@ class CommandResults(BaseModel):
     actionResults: list[dict[str, Any]] = Field(min_length=1, max_length=100)  # noqa: N815
 
 
+class PastState(BaseModel):
+    """A state by trait alias. generatedAt: milliseconds since 1970."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    generatedAt: int = 0  # noqa: N815
+    payload: dict[str, Any]
+
+
+class StateBulk(BaseModel):
+    """Body of several states at once."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    states: list[PastState] = Field(min_length=1, max_length=1000)
+
+
 class CommandRoutes:
     """…/targets/{thing}/commands and …/states."""
 
@@ -76,6 +95,12 @@ class CommandRoutes:
         )
         yield Route("PUT", states, self.put_states, "Set a state", (204,), takes(AnyFields))
         yield Route("GET", states, self.states, "Get a state", answer=Content(answers.AnyObject))
+        change = takes(AnyFields, "MultipleTraitStatePatch")
+        yield Route("PATCH", states, self.patch_states, "Change a state", (204,), change)
+        bulk = takes(StateBulk, "StateBulkUploadRequest", "StatePatchBulkUploadRequest")
+        yield Route(
+            "POST", f"{target}/states-bulk", self.put_bulk, "Set what the state was", (204,), bulk
+        )
         trait = f"{states}/aliases/{{alias}}"
         yield Route("PUT", trait, self.put_state, "Set a trait's state", (204,), takes(AnyFields))
         yield Route(
@@ -107,14 +132,16 @@ class CommandRoutes:
         key = request.query.get("paginationKey", str(NEVER_MS))
         if not key.isascii() or not key.isdigit() or len(key) > 19:
             raise InvalidRequest("is not a key of an earlier answer", field="paginationKey")
+        wanted = request.query.get("bestEffortLimit", "")
+        limit = min(int(wanted), PAGE_SIZE) if _LIMIT.fullmatch(wanted) else PAGE_SIZE
         found = await self._commands.list_of(
             credentials_of(request),
             _target(request),
             before_ms=min(int(key), NEVER_MS),
-            limit=PAGE_SIZE,
+            limit=limit,
         )
         fields: Json = {"commands": [_rendered(command) for command in found]}
-        if len(found) == PAGE_SIZE:
+        if len(found) == limit:
             fields["nextPaginationKey"] = str(found[-1].created_ms)
         return ApiResponse(200, fields)
 
@@ -131,11 +158,33 @@ class CommandRoutes:
 
     async def put_states(self, request: ApiRequest) -> ApiResponse:
         """With the content type of traits, the top level names aliases."""
+        _require_body(request)
         state = request.json()
         states: Mapping[str, Json] = {"": state}
         if "multipletraitstate" in request.content_type:
-            states = {alias: _object(value, alias) for alias, value in state.items()}
+            states = _by_alias(state)
         await self._commands.put_state(credentials_of(request), _target(request), states)
+        return no_content()
+
+    async def patch_states(self, request: ApiRequest) -> ApiResponse:
+        """The given fields of the given traits."""
+        _require_body(request)
+        await self._commands.patch_states(
+            credentials_of(request), _target(request), [_by_alias(request.json())]
+        )
+        return no_content()
+
+    async def put_bulk(self, request: ApiRequest) -> ApiResponse:
+        """What a thing kept while it was offline; no history is kept here, the newest counts."""
+        _require_body(request)
+        states = request.parse(StateBulk).states
+        states.sort(key=lambda state: state.generatedAt)
+        payloads = [_by_alias(state.payload) for state in states]
+        credentials, target = credentials_of(request), _target(request)
+        if "patch" in request.content_type:
+            await self._commands.patch_states(credentials, target, payloads)
+        else:
+            await self._commands.put_state(credentials, target, payloads[-1])
         return no_content()
 
     async def put_state(self, request: ApiRequest) -> ApiResponse:
@@ -163,6 +212,15 @@ def _target(request: ApiRequest) -> Reference:
 def _path(request: ApiRequest) -> str:
     parameters = request.parameters
     return f"/thing-if/apps/{parameters['appID']}/targets/{parameters['target']}/commands"
+
+
+def _require_body(request: ApiRequest) -> None:
+    if not request.body:
+        raise InvalidRequest("the body is empty", code="EMPTY_BODY")
+
+
+def _by_alias(state: Json) -> Mapping[str, Json]:
+    return {alias: _object(value, alias) for alias, value in state.items()}
 
 
 def _object(value: object, field: str) -> Json:

@@ -73,6 +73,8 @@ _UNIQUE_NOUNS: Final = (
 _OWN_CODES: Final = {
     "NOT_FOUND": (404, "NotFound"),
     "METHOD_NOT_ALLOWED": (405, "MethodNotAllowed"),
+    "THING_WITHOUT_THING_TYPE": (404, "ThingWithoutThingType"),
+    "THING_WITHOUT_FIRMWARE_VERSION": (404, "ThingWithoutFirmwareVersion"),
     "OPERATION_NOT_ALLOWED": (409, "OperationNotAllowed"),
     "OPERATION_NOT_IMPLEMENTED": (501, "OperationNotImplemented"),
     "RANGE_NOT_SATISFIABLE": (416, "RangeNotSatisfiable"),
@@ -90,6 +92,7 @@ INVALID_CODES: Final = (
     "INVALID_JSON",
     "INVALID_BUCKET",
     "INVALID_OBJECT_ID",
+    "EMPTY_BODY",
 )
 _FIELD_NAMES: Final = {
     "id": "userID",
@@ -127,7 +130,11 @@ def known_errors() -> dict[int, list[tuple[str, str]]]:
             ("THING_DISABLED", "PrincipalDisabled"),
         ],
         403: [("APP_DISABLED", "PrincipalDisabled")],
-        404: [(f"{code}_NOT_FOUND", f"{exception}NotFound") for code, exception in missing],
+        404: [
+            *((f"{code}_NOT_FOUND", f"{exception}NotFound") for code, exception in missing),
+            ("THING_WITHOUT_THING_TYPE", "ThingWithoutThingType"),
+            ("THING_WITHOUT_FIRMWARE_VERSION", "ThingWithoutFirmwareVersion"),
+        ],
         409: [
             *((f"{code}_ALREADY_EXISTS", f"{exception}AlreadyExists") for code, exception in taken),
             ("OBJECT_VERSION_IS_STALE", "ObjectVersionIsStale"),

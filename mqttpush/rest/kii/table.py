@@ -47,7 +47,9 @@ def kii_routes(
         "Groups": GroupRoutes(operations.groups).table(),
         "Ownership": OwnershipRoutes(operations.ownership).table(),
         "Access rules": AclRoutes(operations.acls).table(),
-        "Onboarding": OnboardingRoutes(operations.onboarding, mqtt_address).table(),
+        "Onboarding": OnboardingRoutes(
+            operations.onboarding, operations.principals, mqtt_address
+        ).table(),
         "Commands": CommandRoutes(operations.commands).table(),
         "Server code": ServerCodeRoutes(operations.server_code, runs).table(),
     }

@@ -203,17 +203,21 @@ class SqliteThings(Table):
         return cursor.rowcount > 0
 
     def update(self, thing: Thing) -> None:
-        self._execute(
-            "UPDATE things SET password_hash = ?, is_disabled = ?, fields = ?"
-            " WHERE app_id = ? AND thing_id = ?",
-            (
-                thing.password_hash,
-                thing.is_disabled,
-                orjson.dumps(thing.fields).decode(),
-                thing.app_id,
-                thing.thing_id,
-            ),
-        )
+        try:
+            self._execute(
+                "UPDATE things SET vendor_thing_id = ?, password_hash = ?, is_disabled = ?,"
+                " fields = ? WHERE app_id = ? AND thing_id = ?",
+                (
+                    thing.vendor_thing_id,
+                    thing.password_hash,
+                    thing.is_disabled,
+                    orjson.dumps(thing.fields).decode(),
+                    thing.app_id,
+                    thing.thing_id,
+                ),
+            )
+        except sqlite3.IntegrityError as exc:
+            raise AlreadyExists("thing", thing.vendor_thing_id, field="vendor_thing_id") from exc
 
     def set_online(self, thing: Owner, is_online: bool, now_ms: int) -> bool:
         cursor = self._execute(
