@@ -109,6 +109,10 @@ class AppClient:
         """Delete the app with everything in it; needs its administrator's token."""
         await self._call("DELETE", "", token=token)
 
+    async def heed(self, token: str) -> None:
+        """Have the server heed what was changed in its store; needs an administrator's token."""
+        await self._call("POST", "/heed", token=token)
+
     async def networks(self, token: str) -> list[dict[str, Any]]:
         """The push networks the app has credentials for; this and the next: an admin's token."""
         answer = await self._call("GET", "/networks", token=token)

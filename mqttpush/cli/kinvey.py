@@ -10,10 +10,10 @@ from typing import Any
 import click
 import orjson
 
-from mqttpush.cli.options import config_option, json_option, settings_of
-from mqttpush.cli.session import open_store
+from mqttpush.cli.options import ServerOptions, config_option, json_option, settings_of
+from mqttpush.cli.session import READY_FILE, database_path, open_admin, open_store
 from mqttpush.cli.terminal import note, print_facts, print_json, run
-from mqttpush.errors import InvalidRequest
+from mqttpush.errors import InvalidRequest, RequestRefused, ServerUnreachable
 
 FILE_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -56,6 +56,8 @@ def apply(file: Path, app_id: str, dry_run: bool, config_file: Path | None, is_j
         plan = read_environment(document, app_id, lambda name: _beside(file, name))
         async with open_code(settings_of(config_file)) as files:
             warnings = await (files.check(plan) if dry_run else files.apply(plan))
+        if not dry_run:
+            warnings += await _heeded(ServerOptions(config_file, app_id=app_id))
         facts: dict[str, Any] = {
             "collections": len(plan.collections),
             "code": len(plan.hooks),
@@ -96,6 +98,20 @@ def settings(
             )
 
     run(work())
+
+
+async def _heeded(server: ServerOptions) -> list[str]:
+    """Have the running server take notice, if there is one; returns what is to be done else."""
+    if not (database_path(server.settings()).parent / READY_FILE).exists():
+        return []
+    try:
+        async with open_admin(server) as session:
+            await session.client.heed(session.token)
+    except ServerUnreachable:
+        return []
+    except RequestRefused as exc:
+        return [f"the running server did not take notice, restart it: {exc}"]
+    return []
 
 
 def _change(text: str, known: dict[str, Any]) -> tuple[str, object]:

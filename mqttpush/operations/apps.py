@@ -9,14 +9,17 @@ from typing import Any, Final
 from mqttpush.access import refusal
 from mqttpush.credentials import secret_hash
 from mqttpush.errors import InvalidRequest, NotFound
-from mqttpush.events import AppRemoved
-from mqttpush.models import App, Credentials, Principal, PrincipalKind
+from mqttpush.events import AppRemoved, NetworkKeysChanged, RunsQueued
+from mqttpush.models import App, Credentials, Principal, PrincipalKind, Scope, SourceKind
+from mqttpush.networks import Network
 from mqttpush.operations.context import Context
+from mqttpush.operations.hearing import retell_source
 from mqttpush.store import Transaction
 
 APP_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # spec kinvey 1: keys may be kept
 SECRET_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,127}")
 NAME_LENGTH_LIMIT: Final = 100
+HEEDED_BUCKETS: Final = 100_000  # more than a file of 16 MiB declares
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,25 @@ class Apps:
             if not principal.is_admin:
                 raise refusal(principal, "delete the app")
             _delete(tx, principal.app_id)
+
+        await self._context.store.write(unit)
+
+    async def heed(self, credentials: Credentials) -> None:
+        """What another process wrote of the app reaches its connections and pushes from here on.
+
+        For the administrator: rights of collections, credentials of push networks, due runs.
+        """
+
+        def unit(tx: Transaction) -> None:
+            principal = self._context.authenticate(tx, credentials)
+            if not principal.is_admin:
+                raise refusal(principal, "have changes heeded")
+            scope = Scope(principal.app_id)
+            for bucket in tx.sources.list_of_scope(SourceKind.BUCKET, scope, "", HEEDED_BUCKETS):
+                retell_source(tx, bucket)
+            for network in Network:
+                tx.emit(NetworkKeysChanged(principal.app_id, network))
+            tx.emit(RunsQueued())
 
         await self._context.store.write(unit)
 

@@ -30,15 +30,25 @@ def rehear_source(tx: Transaction, source: Source, subject: str) -> None:
     Cost: one question per subscriber meant; a rule about everybody asks for all of them.
     """
     app_id = source.scope.app_id
-    sources = [source]
-    if source.kind is SourceKind.BUCKET:
-        sources += [item.source for item in tx.sources.filters(source.key)]
-    for each in sources:
+    for each in _with_filters(tx, source):
         subscribers = set(tx.subscriptions.subjects_of_source(each.key))
         if subject not in (ANYBODY, ANY_AUTHENTICATED):
             subscribers &= set(_persons(tx, app_id, subject))
         for subscriber in subscribers:
             _rehear(tx, Owner(app_id, subscriber), each)
+
+
+def retell_source(tx: Transaction, source: Source) -> None:
+    """Tell the live index of all subscribers of `source`: it may have missed what changed."""
+    for each in _with_filters(tx, source):
+        for subscriber in tx.subscriptions.subjects_of_source(each.key):
+            _rehear(tx, Owner(source.scope.app_id, subscriber), each, is_told_anyway=True)
+
+
+def _with_filters(tx: Transaction, source: Source) -> list[Source]:
+    if source.kind is not SourceKind.BUCKET:
+        return [source]
+    return [source, *(item.source for item in tx.sources.filters(source.key))]
 
 
 def _persons(tx: Transaction, app_id: str, subject: str) -> list[str]:
@@ -48,8 +58,8 @@ def _persons(tx: Transaction, app_id: str, subject: str) -> list[str]:
     return [f"user:{user_id}" for user_id in tx.groups.members(app_id, identifier)]
 
 
-def _rehear(tx: Transaction, owner: Owner, source: Source) -> None:
+def _rehear(tx: Transaction, owner: Owner, source: Source, *, is_told_anyway: bool = False) -> None:
     is_heard = may_hear(tx, as_principal(owner), source)
-    if tx.subscriptions.set_heard(source.key, owner, is_heard):
+    if tx.subscriptions.set_heard(source.key, owner, is_heard) or is_told_anyway:
         change = SubscriptionAdded if is_heard else SubscriptionRemoved
         tx.emit(change(source.key, owner))

@@ -14,6 +14,8 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.operations.environment_file import read_environment
 from tests.hooks.conftest import Environment, python
 from tests.hooks.test_server_code import wait_for
+from tests.support.device import Device
+from tests.support.rest import Api, unique
 
 ON_PRE_SAVE = """function onPreSave(request, response, modules) {
   request.body.points = double(request.body.points);
@@ -208,3 +210,36 @@ def test_what_is_wrong_in_a_file_is_named(document: Any, place: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_environment(document, "app", lambda _: b"")
     assert place in caught.value.field
+
+
+def test_a_running_server_heeds_lost_rights_at_once(
+    environment: Environment, code_api: Api, tmp_path: Path
+) -> None:
+    """Somebody who hears a collection loses it with the permission, and has it back with it."""
+    books, writer, reader = unique("books"), code_api.pseudo_user(), code_api.pseudo_user()
+
+    def allow(permissions: str) -> None:
+        file = tmp_path / "environment.json"
+        file.write_text(json.dumps({"collections": {books: {"permissions": permissions}}}))
+        assert environment.apply(file)["warnings"] == []
+
+    def write(number: int) -> None:
+        body = {"n": number}
+        path = f"/buckets/{books}/objects/o{number}"
+        assert code_api.call("PUT", path, token=writer.token, json=body).status_code == 201
+
+    allow("shared")
+    code_api.subscribe(reader, f"/buckets/{books}")
+    with Device(code_api.mqtt_endpoint(reader)) as device:
+        write(1)
+        assert device.next_push()["objectID"] == "o1"
+        allow("private")
+        write(2)
+        allow("shared")
+        write(3)
+        assert device.next_push()["objectID"] == "o3"
+
+
+def test_only_the_administrator_has_changes_heeded(code_api: Api) -> None:
+    for token in (None, code_api.pseudo_user().token):
+        assert code_api.call("POST", "/heed", token=token).status_code == 401

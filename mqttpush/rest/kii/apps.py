@@ -1,4 +1,4 @@
-"""The app itself: an administrator may delete it (an extension; the console did it once)."""
+"""The app itself: what its administrator may do (an extension; the console did it once)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ class AppRoutes:
 
     def table(self) -> Iterator[Route]:
         yield Route("DELETE", APP, self.delete, "Delete the app and all in it", (204,))
+        heed = "Heed what the operator changed in the store"
+        yield Route("POST", f"{APP}/heed", self.heed, heed, (204,))
 
     async def delete(self, request: ApiRequest) -> ApiResponse:
         await self._apps.delete_own(credentials_of(request))
+        return no_content()
+
+    async def heed(self, request: ApiRequest) -> ApiResponse:
+        await self._apps.heed(credentials_of(request))
         return no_content()
