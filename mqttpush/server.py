@@ -19,7 +19,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from mqttpush import payloads
-from mqttpush.config import EmailSettings, HookSettings, SecuritySettings, Settings
+from mqttpush.config import Settings
+from mqttpush.config_reload import waiting_for_restart
 from mqttpush.credentials import FailureCounter, Passwords, SecretMaker
 from mqttpush.data_folder import data_folder, encryption_key, only_server, ready_file, server_key
 from mqttpush.delivery.senders import Senders
@@ -64,23 +65,6 @@ _LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 EXPIRY_CHECK_S: Final = 1.0
 # However long requests took, MQTT clients get so long to take their DISCONNECT.
 MIN_DRAIN_S: Final = 0.1
-# Read once at the start, whatever a reload brings.
-FIXED_SETTINGS: Final = (
-    "http.host",
-    "http.port",
-    "http.keep_alive_s",
-    "mqtt.engine",
-    "mqtt.host",
-    "mqtt.tcp_port",
-    "mqtt.tls_port",
-    "mqtt.ws_port",
-    "mqtt.wss_port",
-    "store.dsn",
-    "log.format",
-    *(f"security.{key}" for key in SecuritySettings.model_fields if "failed" not in key),
-    *(f"hooks.{key}" for key in HookSettings.model_fields),
-    *(f"email.{key}" for key in EmailSettings.model_fields),
-)
 _CLOSE_CODES: Final = {
     CloseReason.REVOKED: ReasonCode.ADMINISTRATIVE_ACTION,
     CloseReason.EXPIRED: ReasonCode.MAXIMUM_CONNECT_TIME,
@@ -207,6 +191,7 @@ class Server:
     """The objects of one process and the order of their lives."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._started_with = settings
         self._settings = settings
         self._metrics = metrics
         self._http: HttpListener | None = None
@@ -314,21 +299,19 @@ class Server:
     def reload(self, settings: Settings) -> None:
         """Take new limits, certificates and log level; raises ConfigError and changes nothing.
 
-        Addresses, ports and the store stay until a restart, with a warning.
+        What cannot change while serving stays until a restart, with a warning.
         """
         self.listeners.reload(settings.mqtt)  # first: it may refuse a certificate
         self.application.reload(settings.http)
         if self._http is not None:
             self._http.reload(settings.http)
         self._context.reload(settings)
+        self._settings = settings
         self.live.reload(settings.live)
         setup_logging(settings.log)
-        for setting in FIXED_SETTINGS:
-            section, _, key = setting.partition(".")
-            old, new = (getattr(getattr(s, section), key) for s in (self._settings, settings))
-            if old != new:
-                shown = "another one" if is_secret_name(key) else new
-                _log.warning("SIGHUP: %s needs a restart to become %s", setting, shown)
+        for setting, new in waiting_for_restart(self._started_with, settings):
+            shown = "another one" if is_secret_name(setting) else new
+            _log.warning("SIGHUP: %s needs a restart to become %s", setting, shown)
         _log.info("SIGHUP: settings reloaded")
 
     def begin_stop(self) -> None:
@@ -336,7 +319,7 @@ class Server:
         if self._ending is not None:
             return
         loop = asyncio.get_running_loop()
-        timeout_s = self._settings.shutdown.timeout_s
+        timeout_s = self._started_with.shutdown.timeout_s
         self._stop_by = loop.time() + timeout_s
         self.listeners.close()
         self.live.close()
@@ -351,7 +334,7 @@ class Server:
         self.begin_stop()
         if self._http is not None:
             await self._http.stop()
-        timeout_s = self._settings.shutdown.timeout_s
+        timeout_s = self._started_with.shutdown.timeout_s
         left_s = self._stop_by - asyncio.get_running_loop().time() - timeout_s / 20
         await self.listeners.drain(max(min(timeout_s / 2, left_s), MIN_DRAIN_S))
         await self.listeners.stop()

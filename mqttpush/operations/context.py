@@ -64,6 +64,7 @@ class Context:
         """Take new limits; they hold from the next verb on."""
         unlimited = settings.http.unlimited_addresses
         self.limits, self.live = settings.limits, settings.live
+        self.endpoint_ttl_s = settings.mqtt.endpoint_ttl_s
         self.failures.apply(settings.security, unlimited)
         self.passwords.unlimit(unlimited)
 
