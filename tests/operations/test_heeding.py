@@ -1,4 +1,4 @@
-"""What another process wrote of an app is told to what follows commits (`mqttpush kinvey apply`)."""
+"""What another process wrote of an app is told to those who follow commits."""
 
 from __future__ import annotations
 
