@@ -1,4 +1,4 @@
-"""Nouns of object bodies: the body of an object, one that arrives in parts, one of the parts.
+"""Nouns of object bodies: the body of an object, its public address, one in parts, one part.
 
 Knows no SQL, HTTP or file. A *blob* is the store's name of some bytes, a new one at each write, so
 it tells two bodies apart.
@@ -18,6 +18,16 @@ class Body:
     content_type: str
     size_bytes: int
     modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An address under which anybody may read the body of an object, whatever it is by then."""
+
+    publication_id: str
+    source_key: int
+    object_id: str
+    expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)

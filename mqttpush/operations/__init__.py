@@ -30,6 +30,7 @@ from mqttpush.operations.onboarding import Onboarding
 from mqttpush.operations.ownership import Ownership
 from mqttpush.operations.presence import Presence
 from mqttpush.operations.principals import Principals
+from mqttpush.operations.publications import Publications
 from mqttpush.operations.server_code import ServerCode
 from mqttpush.operations.subscriptions import Subscriptions
 from mqttpush.operations.topics import Topics
@@ -45,6 +46,7 @@ class Operations:
     installations: Installations
     buckets: Buckets
     bodies: Bodies
+    publications: Publications
     uploads: Uploads
     subscriptions: Subscriptions
     topics: Topics
@@ -76,6 +78,7 @@ class Operations:
             installations=installations,
             buckets=Buckets(context),
             bodies=Bodies(context),
+            publications=Publications(context),
             uploads=Uploads(context),
             subscriptions=Subscriptions(context),
             topics=Topics(context),

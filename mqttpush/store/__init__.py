@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from mqttpush.bodies import Body, Upload
+from mqttpush.bodies import Body, Publication, Upload
 from mqttpush.commands import Command
 from mqttpush.events import Committed
 from mqttpush.kinvey import KinveySettings
@@ -333,6 +333,13 @@ class BodyTable(Protocol):
         """The object's body from here on, in place of any other."""
 
     def delete(self, source_key: int, object_id: str) -> bool: ...
+
+    def publish(self, publication: Publication, now_ms: int) -> None:
+        """Keep the address; those of the body that ended a day before now are forgotten."""
+
+    def published_for_good(self, source_key: int, object_id: str) -> Publication | None: ...
+    def publication(self, publication_id: str) -> Publication | None:
+        """None too while its app is disabled."""
 
     def garbage(self, limit: int) -> list[str]:
         """Blobs whose row is gone."""

@@ -50,6 +50,11 @@ BODIES: dict[str, dict[str, Any]] = {
     r"/installations$": {"deviceType": "MQTT"},
     r"/push/messages$": {"data": {"a": 1}, "mqtt": {"enabled": True}},
     r"/groups(/\{groupID\})?$": {"name": "theirs", "members": []},
+    r"/move$": {
+        "targetObjectScope": {"type": "APP"},
+        "targetBucketID": "theirs",
+        "targetObjectID": "theirs",
+    },
     r"/states$": {"lamp": {"power": True}},
     r"/ownership$": {"userID": "unknown"},
     r"/vendor-thing-id$": {"_vendorThingID": "theirs", "_password": "password"},

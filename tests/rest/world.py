@@ -237,6 +237,8 @@ class World:
         body = dict(_BODIES.get(name, {}))
         if name == "ThingRegistration":
             body["_vendorThingID"] = unique("registered")
+        elif name == "BodyMove":
+            body = self._move_to_itself(operation)
         elif name == "NewVendorThingId":
             body["_vendorThingID"] = unique("renamed")
         elif name == "OnboardingRequest":
@@ -254,6 +256,14 @@ class World:
         elif operation.path.endswith("/owner"):
             body = {"owner": self.user.id}
         return body
+
+    def _move_to_itself(self, operation: Operation) -> dict[str, Any]:
+        scope: dict[str, str] = {"type": "APP"}
+        for kind, name in (("USER", "userID"), ("GROUP", "groupID"), ("THING", "thingID")):
+            if f"{{{name}}}" in operation.path:
+                scope = {"type": f"APP_AND_{kind}", name: self.values[name]}
+        target = {"targetBucketID": "bucket", "targetObjectID": "object"}
+        return {"targetObjectScope": scope, **target}
 
 
 def _verb(inside: str) -> str:
@@ -342,6 +352,9 @@ def _fill_scope(world: World, scope: str) -> None:
     api.ok("PUT", f"{bucket}/objects/object", token=token, json={"text": MARK})
     api.ok("PUT", f"{bucket}/objects/object/body", token=token, content=_BYTES)
     api.ok("PUT", f"{bucket}/filters/filter", token=token, json=_BODIES["FilterBody"])
+    if not scope:
+        published = api.ok("POST", f"{bucket}/objects/object/body/publish", token=token)
+        world.values |= {"publicationID": published["publicationID"]}
     api.ok("PUT", topic, token=token)
     friends = [
         *(f"UserID:{each.id}" for each in (world.member, world.spare)),

@@ -9,7 +9,7 @@ from typing import Final
 
 from mqttpush.bodies import Body, Part
 from mqttpush.errors import InvalidRequest
-from mqttpush.operations.bodies import Bodies, BodyCondition, ObjectReference
+from mqttpush.operations.bodies import Bodies, BodyCondition, ObjectReference, OpenBody
 from mqttpush.operations.uploads import DEFAULT_CONTENT_TYPE, UploadReference, Uploads
 from mqttpush.rest.kii import answers
 from mqttpush.rest.kii.wire import (
@@ -110,34 +110,25 @@ class BodyRoutes:
         yield Route("POST", cancelled, self.cancel, "Throw an upload away", (204,))
 
     async def head(self, request: ApiRequest) -> ApiResponse:
-        body = await self._bodies.get(credentials_of(request), _object(request))
+        body = await self._bodies.get(credentials_of(request), object_of(request))
         headers = {**_body_headers(body), "content-type": body.content_type}
         return ApiResponse(204, headers=headers)
 
     async def get(self, request: ApiRequest) -> ApiResponse:
         """All of it or the ranges asked for; 304 for a body that the client has."""
-        credentials, reference = credentials_of(request), _object(request)
+        credentials, reference = credentials_of(request), object_of(request)
         condition = BodyCondition(blob=_if_match(request))
         known = request.headers.get("if-none-match")
         if known is not None:
             body = await self._bodies.get(credentials, reference, condition)
             if known.strip() == "*" or body.blob in _etags(known):
                 return ApiResponse(304, headers=_body_headers(body))
-        opened = await self._bodies.open(credentials, reference, condition)
-        try:
-            _check_range(request, opened.body)
-        except InvalidRequest:
-            opened.file.close()
-            raise
-        headers = {**_body_headers(opened.body), **_HARMLESS}
-        return ApiResponse(
-            200, content_type=opened.body.content_type, headers=headers, file=opened.file
-        )
+        return file_answer(request, await self._bodies.open(credentials, reference, condition))
 
     async def put(self, request: ApiRequest) -> ApiResponse:
         body = await self._bodies.put(
             credentials_of(request),
-            _object(request),
+            object_of(request),
             _content_type(request),
             request.chunks(),
             _condition(request),
@@ -149,11 +140,11 @@ class BodyRoutes:
 
     async def delete(self, request: ApiRequest) -> ApiResponse:
         condition = BodyCondition(blob=_if_match(request))
-        await self._bodies.delete(credentials_of(request), _object(request), condition)
+        await self._bodies.delete(credentials_of(request), object_of(request), condition)
         return no_content()
 
     async def start(self, request: ApiRequest) -> ApiResponse:
-        upload = await self._uploads.start(credentials_of(request), _object(request))
+        upload = await self._uploads.start(credentials_of(request), object_of(request))
         fields = {"uploadID": upload.upload_id}
         return ApiResponse(200, fields, kii_type("StartObjectBodyUploadResponse"))
 
@@ -190,12 +181,26 @@ class BodyRoutes:
         return no_content()
 
 
-def _object(request: ApiRequest) -> ObjectReference:
+def file_answer(request: ApiRequest, opened: OpenBody) -> ApiResponse:
+    """The body, or the ranges asked for; raises InvalidRequest for ranges it does not have."""
+    try:
+        _check_range(request, opened.body)
+    except InvalidRequest:
+        opened.file.close()
+        raise
+    headers = {**_body_headers(opened.body), **_HARMLESS}
+    return ApiResponse(
+        200, content_type=opened.body.content_type, headers=headers, file=opened.file
+    )
+
+
+def object_of(request: ApiRequest) -> ObjectReference:
+    """The object of the path."""
     return ObjectReference(scope_of(request), bucket_id_of(request), object_id_of(request))
 
 
 def _upload(request: ApiRequest) -> UploadReference:
-    return UploadReference(_object(request), request.parameters["uploadID"])
+    return UploadReference(object_of(request), request.parameters["uploadID"])
 
 
 def _body_headers(body: Body) -> dict[str, str]:

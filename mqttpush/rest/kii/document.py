@@ -23,6 +23,7 @@ _MEANING: Final = {
     404: "Something the path or body names does not exist",
     408: "The body came too slowly (`http.body_timeout_s`)",
     409: "It is there already, or another version is there",
+    410: "Its time is over",
     413: "The body is larger than `http.max_body_bytes`, or that of an object than"
     " `limits.max_body_bytes`",
     416: "The body has no such range",
@@ -65,6 +66,7 @@ _PARAMETERS: Final = {
         pattern="^(rw:)?[A-Za-z0-9_-]{2,64}$",
     ),
     "objectID": _path("objectID", "ID of an object", pattern="^[A-Za-z0-9_.-]{2,100}$"),
+    "publicationID": _path("publicationID", "ID of a published body"),
     "uploadID": _path("uploadID", "ID of an upload of an object's body"),
     "topicID": _path("topicID", "ID of a topic", pattern="^[A-Za-z0-9_-]{1,64}$"),
     "filterID": _path(

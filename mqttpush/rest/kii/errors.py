@@ -49,6 +49,7 @@ _NOUNS: Final = {
     "member": ("GROUP_MEMBER", "GroupMember"),
     "upload": ("OBJECT_BODY_UPLOAD", "ObjectBodyUpload"),
     "body": ("OBJECT_BODY", "ObjectBody"),
+    "publication": ("PUBLICATION", "Publication"),
     "command": ("COMMAND", "Command"),
     "message": ("PUSH_MESSAGE", "PushMessage"),
     "subscription": ("PUSH_SUBSCRIPTION", "PushSubscription"),
@@ -77,6 +78,7 @@ _OWN_CODES: Final = {
     "THING_WITHOUT_FIRMWARE_VERSION": (404, "ThingWithoutFirmwareVersion"),
     "OPERATION_NOT_ALLOWED": (409, "OperationNotAllowed"),
     "OPERATION_NOT_IMPLEMENTED": (501, "OperationNotImplemented"),
+    "PUBLICATION_EXPIRED": (410, "PublicationExpired"),
     "RANGE_NOT_SATISFIABLE": (416, "RangeNotSatisfiable"),
 }
 # Limits whose answer is not 429: (status, errorCode, exception).
@@ -141,6 +143,7 @@ def known_errors() -> dict[int, list[tuple[str, str]]]:
             ("OPERATION_NOT_ALLOWED", "OperationNotAllowed"),
         ],
         408: [("REQUEST_TIMEOUT", "RequestTimeout")],
+        410: [("PUBLICATION_EXPIRED", "PublicationExpired")],
         413: [invalid[0], ("OBJECT_BODY_TOO_LARGE", "ObjectBodyTooLarge")],
         416: [("RANGE_NOT_SATISFIABLE", "RangeNotSatisfiable")],
         429: [("TOO_MANY_REQUESTS", "TooManyRequests")],

@@ -22,6 +22,7 @@ from mqttpush.rest.kii.oauth import OauthRoutes
 from mqttpush.rest.kii.onboarding import OnboardingRoutes
 from mqttpush.rest.kii.ownership import OwnershipRoutes
 from mqttpush.rest.kii.principals import PrincipalRoutes
+from mqttpush.rest.kii.publications import PublicationRoutes
 from mqttpush.rest.kii.server_code import ServerCodeRoutes
 from mqttpush.rest.kii.subscriptions import SubscriptionRoutes
 from mqttpush.rest.kii.topics import TopicRoutes
@@ -39,6 +40,7 @@ def kii_routes(
         "Installations": InstallationRoutes(operations.installations, mqtt_address).table(),
         "Buckets and objects": BucketRoutes(operations.buckets).table(),
         "Bodies of objects": BodyRoutes(operations.bodies, operations.uploads).table(),
+        "Published bodies": PublicationRoutes(operations.publications).table(),
         "Subscriptions": SubscriptionRoutes(operations.subscriptions).table(),
         "Topics": TopicRoutes(operations.topics).table(),
         "Filters": FilterRoutes(operations.filters).table(),

@@ -154,8 +154,13 @@ def owner_reference(kind: PrincipalKind, text: str) -> Reference:
 
 
 def bucket_id_of(request: ApiRequest) -> str:
-    """The bucket of the path without its type prefix; raises InvalidRequest INVALID_BUCKET."""
-    bucket_id = _BUCKET_TYPE.sub("", request.parameters["bucketID"])
+    """The bucket of the path; raises InvalidRequest INVALID_BUCKET."""
+    return bucket_id_from(request.parameters["bucketID"])
+
+
+def bucket_id_from(text: str) -> str:
+    """A bucket's ID without its type prefix; raises InvalidRequest INVALID_BUCKET."""
+    bucket_id = _BUCKET_TYPE.sub("", text)
     if not _BUCKET_ID.fullmatch(bucket_id):
         raise InvalidRequest(
             "must be 2 to 64 of A-Z a-z 0-9 _ -", field="bucketID", code="INVALID_BUCKET"
@@ -165,7 +170,11 @@ def bucket_id_of(request: ApiRequest) -> str:
 
 def object_id_of(request: ApiRequest) -> str:
     """Raises InvalidRequest INVALID_OBJECT_ID."""
-    object_id = request.parameters["objectID"]
+    return object_id_from(request.parameters["objectID"])
+
+
+def object_id_from(object_id: str) -> str:
+    """Raises InvalidRequest INVALID_OBJECT_ID."""
     if not _OBJECT_ID.fullmatch(object_id):
         raise InvalidRequest(
             "must be 2 to 100 of A-Z a-z 0-9 _ . -", field="objectID", code="INVALID_OBJECT_ID"

@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Final
 
-from mqttpush.bodies import Body, Upload
+from mqttpush.bodies import Body, Publication, Upload
+from mqttpush.models import NEVER_MS
 from mqttpush.store.tables import Table
+
+# For this long an address that has ended is told from one that never was.
+_TOLD_GONE_MS: Final = 24 * 3600 * 1000
 
 
 class SqliteBodies(Table):
@@ -37,6 +42,28 @@ class SqliteBodies(Table):
             "DELETE FROM bodies WHERE source_key = ? AND object_id = ?", (source_key, object_id)
         )
         return cursor.rowcount > 0
+
+    def publish(self, publication: Publication, now_ms: int) -> None:
+        self._execute(
+            "DELETE FROM publications WHERE source_key = ? AND object_id = ? AND expires_ms < ?",
+            (publication.source_key, publication.object_id, now_ms - _TOLD_GONE_MS),
+        )
+        self._execute("INSERT INTO publications VALUES (?, ?, ?, ?)", astuple(publication))
+
+    def published_for_good(self, source_key: int, object_id: str) -> Publication | None:
+        row = self._execute(
+            "SELECT * FROM publications WHERE source_key = ? AND object_id = ? AND expires_ms = ?",
+            (source_key, object_id, NEVER_MS),
+        ).fetchone()
+        return Publication(*row) if row else None
+
+    def publication(self, publication_id: str) -> Publication | None:
+        row = self._execute(
+            "SELECT publications.* FROM publications JOIN sources USING (source_key)"
+            " JOIN apps USING (app_id) WHERE publication_id = ? AND NOT apps.is_disabled",
+            (publication_id,),
+        ).fetchone()
+        return Publication(*row) if row else None
 
     def garbage(self, limit: int) -> list[str]:
         return [row[0] for row in self._execute("SELECT blob FROM garbage_blobs LIMIT ?", (limit,))]
