@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -53,23 +54,23 @@ def test_what_clients_are_told_changes_at_a_reload_and_the_rest_is_named(
     file = tmp_path / "mqttpush.toml"
     file.write_text("")
     server = start_server(CONFIG=str(file))
-    api = Api(server.url, server.create_app("reloaded"))
-    assert api.mqtt_endpoint(api.pseudo_user())["X-MQTT-TTL"] == 2_147_483_647
-    file.write_text(
-        "[mqtt]\npublic_host = 'push.example.com'\nendpoint_ttl_s = 3600\nlisten_backlog = 7\n"
-        "[delivery]\nconcurrency = 7\n[networks]\ntimeout_s = 7.0\n[store]\nquery_timeout_s = 7.0\n"
-    )
-    _reload(server, "settings reloaded")
-    for name in (
-        "mqtt.listen_backlog",
-        "delivery.concurrency",
-        "networks.timeout_s",
-        "store.query_timeout_s",
-    ):
-        server.wait_for_log(f"{name} needs a restart to become 7")
-    endpoint = api.mqtt_endpoint(api.pseudo_user())
-    assert endpoint["host"] == "push.example.com"
-    assert 3590 <= endpoint["X-MQTT-TTL"] <= 3600
+    with closing(Api(server.url, server.create_app("reloaded"))) as api:
+        assert api.mqtt_endpoint(api.pseudo_user())["X-MQTT-TTL"] == 2_147_483_647
+        file.write_text(
+            "[mqtt]\npublic_host = 'push.example.com'\nendpoint_ttl_s = 3600\nlisten_backlog = 7\n"
+            "[delivery]\nconcurrency = 7\n[networks]\ntimeout_s = 7.0\n[store]\nquery_timeout_s = 7.0\n"
+        )
+        _reload(server, "settings reloaded")
+        for name in (
+            "mqtt.listen_backlog",
+            "delivery.concurrency",
+            "networks.timeout_s",
+            "store.query_timeout_s",
+        ):
+            server.wait_for_log(f"{name} needs a restart to become 7")
+        endpoint = api.mqtt_endpoint(api.pseudo_user())
+        assert endpoint["host"] == "push.example.com"
+        assert 3590 <= endpoint["X-MQTT-TTL"] <= 3600
     server.stop()
 
 
