@@ -158,3 +158,12 @@ def test_objects_are_written_read_and_found() -> None:
         },
         "application/vnd.kii.QueryRequest+json",
     ]
+
+
+@pytest.mark.parametrize("name", ["eval", "Function", "parseInt", "moment", "setTimeout", "_"])
+def test_what_the_script_did_not_define_is_no_endpoint(name: str) -> None:
+    """Anybody of the app names the function to run."""
+    error = failure(script("function main() {}", name), call_of("serverCode"), Api())
+    assert error.debug == f"ReferenceError: the script defines no function {name}"
+    own = script(f"function {name}() {{ return 'own'; }}", name)
+    assert run(own, call_of("serverCode"), Api()).response["body"] == "own"

@@ -8,7 +8,7 @@
   "use strict";
   const globals = globalThis;
   const { parse, stringify } = JSON;
-  const { apply, defineProperty } = Reflect;
+  const { apply, defineProperty, getOwnPropertyDescriptor: getDescriptor } = Reflect;
   const { now } = Date;
   const evaluate = globals.eval;
   const enqueue = globals.queueMicrotask;
@@ -162,16 +162,16 @@
     return module.exports;
   }
 
-  function lazily(target, name, make) {
+  function lazily(target, name, make, enumerable = true) {
     // Without a prototype: what a script gave Object.prototype is no part of a descriptor of ours.
     const settle = (value) =>
       defineProperty(target, name, {
-        __proto__: null, value, writable: true, configurable: true, enumerable: true,
+        __proto__: null, value, writable: true, configurable: true, enumerable,
       });
     defineProperty(target, name, {
       __proto__: null,
       configurable: true,
-      enumerable: true,
+      enumerable,
       get() {
         settle(undefined); // libraries look whether their name is taken
         const value = make();
@@ -221,12 +221,16 @@
     hide("console", {
       log: say("info"), info: say("info"), debug: say("info"), warn: say("warn"), error: say("error"),
     });
-    lazily(globals, "async", () => load("async"));
-    lazily(globals, "moment", () => load("moment"));
-    lazily(globals, "_", () => load("underscore"));
+    lazily(globals, "async", () => load("async"), false);
+    lazily(globals, "moment", () => load("moment"), false);
+    lazily(globals, "_", () => load("underscore"), false);
   }
 
+  // Of the script's own: who may run an endpoint names it, and must not reach the language's. What
+  // a script declares or assigns is enumerable, what was there before is not.
   function functionNamed(name) {
+    const known = getDescriptor(globals, name);
+    if (known && !known.enumerable) return undefined;
     return evaluate("typeof " + name + ' === "function" ? ' + name + " : undefined");
   }
 
