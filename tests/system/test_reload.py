@@ -58,7 +58,8 @@ def test_what_clients_are_told_changes_at_a_reload_and_the_rest_is_named(
         assert api.mqtt_endpoint(api.pseudo_user())["X-MQTT-TTL"] == 2_147_483_647
         file.write_text(
             "[mqtt]\npublic_host = 'push.example.com'\nendpoint_ttl_s = 3600\nlisten_backlog = 7\n"
-            "[delivery]\nconcurrency = 7\n[networks]\ntimeout_s = 7.0\n[store]\nquery_timeout_s = 7.0\n"
+            "[delivery]\nconcurrency = 7\n[networks]\ntimeout_s = 7.0\n"
+            "[store]\nquery_timeout_s = 7.0\n"
         )
         _reload(server, "settings reloaded")
         for name in (
