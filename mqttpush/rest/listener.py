@@ -49,7 +49,7 @@ class _Stage(Enum):
     NOTHING = 3
 
 
-class _Bounds:
+class Bounds:
     """What all connections share: settings, counts, and which of them must do something by when.
 
     Connections that keep their pace are not in it longer than a moment, so looking through it now
@@ -63,7 +63,7 @@ class _Bounds:
         self.admission = admission
         self.limits_reached = metrics.limits_reached
         self.now = now
-        self.deadlines: dict[_BoundedProtocol, float] = {}
+        self.deadlines: dict[BoundedProtocol, float] = {}
 
     def sweep(self) -> None:
         now = self.now()
@@ -73,7 +73,7 @@ class _Bounds:
         self.admission.sweep()
 
 
-class _BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """A connection whose requests come in time and have an end, and whose client takes its answers.
 
     The parser keeps a head, and copies it as it grows. What comes with the piece in which a head
@@ -81,7 +81,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     it is aborted after `http.write_timeout_s`: closing would wait for it for ever.
     """
 
-    def __init__(self, *given: Any, bounds: _Bounds, **more: Any) -> None:
+    def __init__(self, *given: Any, bounds: Bounds, **more: Any) -> None:
         super().__init__(*given, **more)
         self._bounds = bounds
         self._peer: str | None = None  # once it is counted
@@ -286,13 +286,13 @@ class HttpListener:
         self.address: tuple[str, int] = sockets[0].getsockname()[:2]
         self._sockets = sockets
         now = asyncio.get_running_loop().time
-        self._bounds = bounds = _Bounds(settings.http, admission, metrics, now)
+        self._bounds = bounds = Bounds(settings.http, admission, metrics, now)
         self._server = _Uvicorn(
             uvicorn.Config(
                 application,
                 http=cast(
                     "type[asyncio.Protocol]",
-                    partial(_BoundedProtocol, bounds=bounds),
+                    partial(BoundedProtocol, bounds=bounds),
                 ),
                 ws="none",
                 lifespan="off",
