@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from mqttpush.config import Settings
 from tests.support.server import Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,6 +27,20 @@ def code_spans(text: str) -> list[str]:
     """What stands between back quotes in the prose."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`([^`\n]+)`", prose)
+
+
+def require_settings(spans: list[str], *, at_least: int) -> None:
+    """Every setting that stands between back quotes exists, and there are some."""
+    sections = Settings().model_dump()
+    named = [
+        (section, key)
+        for span in spans
+        for section, key in re.findall(r"^(\w+)\.([a-z_]+)$", span)
+        if section in sections
+    ]
+    assert len(named) >= at_least
+    for section, key in named:
+        assert key in sections[section], key
 
 
 def run_examples(text: str, server: Server, folder: Path, **environ: str) -> str:
