@@ -60,10 +60,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A user who has just come in. password: the one made for him, else None."""
+    """A user who has just come in. password: the one made for him, else None. now_ms: when."""
 
     account: Account
     token: str
+    now_ms: int
     password: str | None = None
 
 
@@ -109,7 +110,7 @@ class Accounts:
             tx.tokens.insert(secret_hash(token), who, now_ms, NEVER_MS)
             return _account(tx, who, user)
 
-        return Session(await context.store.write(unit), token, made_password)
+        return Session(await context.store.write(unit), token, now_ms, made_password)
 
     async def log_in(self, credentials: Credentials, username: str, password: str) -> Session:
         """For app and administrator; raises InvalidGrant, PrincipalDisabled, LimitReached."""
@@ -120,7 +121,8 @@ class Accounts:
             password=password,
         )
         own = Credentials(grant.principal.app_id, token=grant.token)
-        return Session(await self.get(own, grant.principal.id), grant.token)
+        account = await self.get(own, grant.principal.id)
+        return Session(account, grant.token, self._context.now_ms())
 
     async def log_out(self, credentials: Credentials) -> None:
         """The session's token ends, and only that; devices stay registered."""

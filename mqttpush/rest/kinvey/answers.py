@@ -42,10 +42,11 @@ class KinveyStatus(TypedDict):
 
 @_CLOSED
 class KinveyMetadata(TypedDict):
-    """Times of making and last change; a session's token where one began."""
+    """Times of making and last change; a session's token for who uses it; time of the log-in."""
 
     ect: str
     lmt: str
+    llt: NotRequired[str]
     authtoken: NotRequired[str]
     status: NotRequired[KinveyStatus]
 

@@ -153,13 +153,12 @@ class RealtimeRoutes:
     async def unregister(self, request: ApiRequest) -> ApiResponse:
         try:
             visit = await self._gate.enter(request, USER_ONLY)
+            device_id = _device_id(visit.object())
+            await self._live.unregister(visit.credentials, request.parameters["id"], device_id)
         except NotAuthenticated:
             # Libraries log out at the same time. A session that is over has no clients any more.
-            if names_session(request):
-                return ApiResponse(204)
-            raise
-        device_id = _device_id(visit.object())
-        await self._live.unregister(visit.credentials, request.parameters["id"], device_id)
+            if not names_session(request):
+                raise
         return ApiResponse(204)
 
     async def follow(self, request: ApiRequest) -> ApiResponse:

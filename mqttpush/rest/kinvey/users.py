@@ -10,6 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from mqttpush.errors import InvalidRequest
+from mqttpush.kinvey import kinvey_time
 from mqttpush.models import Json
 from mqttpush.operations.accounts import Account, AccountDraft, Accounts, Session
 from mqttpush.operations.entity_documents import project
@@ -123,7 +124,9 @@ class UserRoutes:
             pair = as_object(hooked.body)
             username, password = _needed(pair, "username"), _needed(pair, "password")
             session = await self._accounts.log_in(visit.credentials, username, password)
-            return ApiResponse(200, _of_session(session))
+            document = _of_session(session)
+            document["_kmd"]["llt"] = kinvey_time(session.now_ms)  # last log-in time
+            return ApiResponse(200, document)
 
         return await self._run(Hooked(visit, body, request.query), Operation.LOGIN, verb)
 

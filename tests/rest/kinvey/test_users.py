@@ -110,6 +110,7 @@ def test_logging_in_takes_the_right_pair(kinvey: Environment) -> None:
     session = kinvey.ok("POST", "user/login", kinvey.app, pair)
     assert session["_id"] == user["_id"]
     assert session["_kmd"]["authtoken"] != user["_kmd"]["authtoken"]
+    assert TIME.fullmatch(session["_kmd"]["llt"])
     for wrong in ({**pair, "password": "x"}, {**pair, "username": unique("nobody")}):
         refused = kinvey.call("POST", "user/login", kinvey.app, wrong)
         assert_error(refused, 401, "InvalidCredentials")
