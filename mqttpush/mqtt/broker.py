@@ -102,6 +102,7 @@ class Broker:
         self._tick_due_at = 0.0
         self._tick_number = 0
         self._lag_s = 0.0
+        self._unsent_total = 0  # bytes that sockets of slow readers have been given
         self._is_draining = False
         self._is_socket_lost = asyncio.Event()
         metrics.mqtt_connections.read = lambda: self._admission.authenticated_count
@@ -130,16 +131,24 @@ class Broker:
         connection = handle.connection
         if connection.state is not State.OPEN:
             return False
+        settings = self._rules.settings
         packet = encode(connection.version, Publish(mqtt_topic, payload))
         reason = ""
         if len(packet) > connection.max_packet_bytes:
             reason = "too_large"
-        elif handle.is_paused and self._unsent(handle) > self._rules.settings.max_outbox_bytes:
+        elif handle.is_paused and self._unsent(handle) > settings.max_outbox_bytes:
             reason = "outbox_full"
+        elif (
+            len(packet) > settings.write_buffer_bytes
+            and self._unsent_total + len(packet) > settings.max_outbox_total_bytes
+        ):
+            reason = "outbox_total_full"
         if reason:
             self.metrics.pushes_dropped.add(reason, handle.app_id)
             return False
         handle.transport.write(packet)
+        if handle.is_paused:
+            self._note_unsent(handle, self._unsent(handle))
         return True
 
     def close(self, handle: Handle, reason: ReasonCode) -> None:
@@ -201,13 +210,14 @@ class Broker:
             return
         handle.is_paused = True
         self._pushes.refresh(handle)
+        self._note_unsent(handle, self._unsent(handle))
         if handle.connection.state is State.OPEN and not handle.connection.is_onboarding:
-            handle.unsent_bytes = self._unsent(handle)
             self.begin_stage(handle, "stall_timeout_s")
 
     def resume(self, handle: Handle) -> None:
         """The socket takes bytes again."""
         handle.is_paused = False
+        self._note_unsent(handle, 0)
         if handle.connection.state is State.OPEN:
             if not handle.connection.is_onboarding:
                 handle.stage_deadline = inf
@@ -299,7 +309,12 @@ class Broker:
     def _forget_socket(self, handle: Handle) -> None:
         self._handles.discard(handle)
         handle.stage_deadline = inf
+        self._note_unsent(handle, 0)
         self._is_socket_lost.set()
+
+    def _note_unsent(self, handle: Handle, unsent_bytes: int) -> None:
+        self._unsent_total += unsent_bytes - handle.unsent_bytes
+        handle.unsent_bytes = unsent_bytes
 
     def _unsent(self, handle: Handle) -> int:
         return handle.transport.get_write_buffer_size()
@@ -459,5 +474,5 @@ class Broker:
                 self.metrics.limits_reached.add("mqtt.stall_timeout_s")
                 self.abort(handle, "stalled")
                 return
-            handle.unsent_bytes = unsent_bytes
+            self._note_unsent(handle, unsent_bytes)
             self.begin_stage(handle, "stall_timeout_s")

@@ -63,7 +63,7 @@ class Handle:
         self.stage_deadline = inf
         self.topic_name = b""  # the bytes of the private topic that stand in each packet
         self.transport = transport
-        self.unsent_bytes = 0  # when the reader was last seen to take something
+        self.unsent_bytes = 0  # of a slow reader, when last looked at
         self.variant: Variant | None = None
         self.wheel_slice = -1
 

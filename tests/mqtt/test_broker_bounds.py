@@ -120,3 +120,38 @@ async def test_wrong_credentials_use_up_nothing_of_a_clients_connects() -> None:
         await world.settle()
     world.answer = right
     assert not (await world.connect()).transport.is_closing
+
+
+@in_loop
+async def test_answers_that_are_not_taken_are_bounded_in_all() -> None:
+    world = World(max_outbox_total_bytes=100_000, write_buffer_bytes=1024)
+    slow = [await world.connect(f"slow-{number}") for number in range(20)]
+    answer, topic = bytes(30_000), "p/slow/x"
+    taken = []
+    for client in slow:
+        client.transport.is_stalled = True
+        taken.append(world.broker.respond(client.handle, topic, answer))
+        world.broker.pause(client.handle)
+    assert taken == [True] * 3 + [False] * 17
+    assert world.dropped("outbox_total_full") == 17
+    assert world.broker.respond(slow[-1].handle, topic, b"small")
+    slow[0].transport.unsent_bytes = 0
+    world.broker.resume(slow[0].handle)
+    world.broker.lost(slow[1].handle)
+    assert world.broker.respond(slow[0].handle, topic, answer)
+
+
+@in_loop
+async def test_a_slow_reader_that_asks_more_and_takes_some_is_not_stalled() -> None:
+    world = World(stall_timeout_s=30, max_outbox_bytes=200_000)
+    client = await world.connect(keep_alive_s=600)
+    client.transport.is_stalled = True
+    client.transport.unsent_bytes = 70_000
+    world.broker.pause(client.handle)
+    client.transport.unsent_bytes -= 10_000
+    world.broker.respond(client.handle, f"p/{TOPIC}/x", bytes(30_000))
+    client.transport.unsent_bytes -= 10_000
+    world.pass_time(31)
+    assert not client.transport.is_closing
+    world.pass_time(31)
+    assert client.transport.is_aborted
