@@ -1,4 +1,4 @@
-"""Kinvey's library for Node.js of before version 4 runs unmodified: it treats sessions otherwise."""
+"""Kinvey's library for Node.js of before version 4 runs unmodified."""
 
 from __future__ import annotations
 
