@@ -50,6 +50,17 @@ def build_document(routes: Iterable[Route], version: str) -> Json:
     }
 
 
+def make_parameter(place: str, name: str, description: str, **schema: Any) -> Json:
+    """A parameter as a dialect tells it. place: `path`, `query` or `header`."""
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
 def operation_id(route: Route) -> str:
     """A name made of method and path, unlike every other: `putUserTopic`, `getObjectAclByVerb`."""
     inside = route.path.removeprefix(_APP)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mqttpush.models import Json
 from mqttpush.rest.kii.errors import known_errors
+from mqttpush.rest.openapi import make_parameter
 from mqttpush.rest.routing import Dialect
 
 # Before its verb is asked any route may find a bad path or body, a bad token, a disabled app, an
@@ -33,18 +34,8 @@ _MEANING: Final = {
 }
 
 
-def _parameter(place: str, name: str, description: str, **schema: Any) -> Json:
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "description": description,
-        "schema": {"type": "string", **schema},
-    }
-
-
 def _path(name: str, description: str, **schema: Any) -> Json:
-    return _parameter("path", name, description, **schema)
+    return make_parameter("path", name, description, **schema)
 
 
 _PARAMETERS: Final = {
@@ -93,42 +84,42 @@ _PARAMETERS: Final = {
         " `UserID:ANY_AUTHENTICATED_USER` or `UserID:ANONYMOUS_USER`",
         pattern="^(UserID|ThingID|GroupID):.+$",
     ),
-    "paginationKey": _parameter(
+    "paginationKey": make_parameter(
         "query", "paginationKey", "From an earlier answer: what follows it"
     ),
-    "ofUser": _parameter("query", "userID", "Those of this user"),
-    "ofThing": _parameter("query", "thingID", "Those of this thing"),
-    "memberIs": _parameter("query", "is_member", "Groups this user is in"),
-    "ownerIs": _parameter("query", "owner", "Groups this user owns"),
-    "If-Match": _parameter(
+    "ofUser": make_parameter("query", "userID", "Those of this user"),
+    "ofThing": make_parameter("query", "thingID", "Those of this thing"),
+    "memberIs": make_parameter("query", "is_member", "Groups this user is in"),
+    "ownerIs": make_parameter("query", "owner", "Groups this user owns"),
+    "If-Match": make_parameter(
         "header",
         "If-Match",
         "Only if this is the version of the object",
         pattern='^"?[0-9]{1,18}"?$',
     ),
-    "If-None-Match": _parameter(
+    "If-None-Match": make_parameter(
         "header", "If-None-Match", "Only if there is no such object", const="*"
     ),
-    "bodyIfMatch": _parameter(
+    "bodyIfMatch": make_parameter(
         "header",
         "If-Match",
         "Only if this is the ETag of the body",
         pattern='^"?[0-9A-Za-z]+"?$',
     ),
-    "bodyIfNoneMatch": _parameter(
+    "bodyIfNoneMatch": make_parameter(
         "header", "If-None-Match", "Only if the object has no body", const="*"
     ),
-    "knownBody": _parameter(
+    "knownBody": make_parameter(
         "header", "If-None-Match", "ETags of bodies the client has; 304 if it is one of them"
     ),
-    "Range": _parameter(
+    "Range": make_parameter(
         "header",
         "Range",
         "Which bytes",
         pattern="^bytes=([0-9]+-[0-9]*|-[0-9]+)(, ?([0-9]+-[0-9]*|-[0-9]+))*$",
     ),
     "Content-Range": {
-        **_parameter(
+        **make_parameter(
             "header",
             "Content-Range",
             "Which bytes of the body, and how many it has",

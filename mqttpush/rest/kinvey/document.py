@@ -5,10 +5,11 @@ Knows no route.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from mqttpush.models import Json
 from mqttpush.rest.kinvey.errors import ERRORS
+from mqttpush.rest.openapi import make_parameter
 from mqttpush.rest.routing import Dialect
 
 # Any route may find a bad header, body or path, bad credentials, a disabled app, a name that is
@@ -29,36 +30,28 @@ _MEANING: Final = {
 }
 
 
-def _parameter(place: str, name: str, description: str, **schema: Any) -> Json:
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "description": description,
-        "schema": {"type": "string", **schema},
-    }
-
-
 _PARAMETERS: Final = {
-    "appKey": _parameter("path", "appKey", "ID of the app", pattern="^[A-Za-z0-9_-]{1,64}$"),
-    "id": _parameter("path", "id", "`_id` of a user"),
-    "collection": _parameter("path", "collection", "Name of a collection"),
-    "entityID": _parameter("path", "entityID", "`_id` of an entity"),
-    "endpoint": _parameter("path", "endpoint", "Name of a custom endpoint"),
-    "query": _parameter("query", "query", "Which ones: a query in JSON, such as `{}`"),
-    "sort": _parameter("query", "sort", 'A field, or JSON such as `{"name": -1}`'),
-    "limit": _parameter("query", "limit", "At most so many", pattern="^[0-9]{1,9}$"),
-    "skip": _parameter("query", "skip", "Leave out so many first", pattern="^[0-9]{1,9}$"),
-    "fields": _parameter("query", "fields", "Only these fields, with commas between them"),
-    "deviceId": _parameter("query", "deviceId", "The client, as it registered"),
-    "authtoken": _parameter("query", "authtoken", "Token of the session, instead of a header"),
-    "auth": _parameter("query", "auth", "Token of the session"),
-    "uuid": _parameter("query", "uuid", "The client, as it registered (`deviceId`)"),
-    "tt": _parameter("query", "tt", "Timetoken of the last answer, 0 at first"),
-    "channel-group": _parameter("query", "channel-group", "Has no meaning here"),
-    "channels": _parameter("path", "channels", "Has no meaning here"),
-    "hard": _parameter("query", "hard", "Delete for good", enum=["true", "false"]),
-    "soft": _parameter("query", "soft", "Suspend (API versions 0 and 1)", enum=["true", "false"]),
+    "appKey": make_parameter("path", "appKey", "ID of the app", pattern="^[A-Za-z0-9_-]{1,64}$"),
+    "id": make_parameter("path", "id", "`_id` of a user"),
+    "collection": make_parameter("path", "collection", "Name of a collection"),
+    "entityID": make_parameter("path", "entityID", "`_id` of an entity"),
+    "endpoint": make_parameter("path", "endpoint", "Name of a custom endpoint"),
+    "query": make_parameter("query", "query", "Which ones: a query in JSON, such as `{}`"),
+    "sort": make_parameter("query", "sort", 'A field, or JSON such as `{"name": -1}`'),
+    "limit": make_parameter("query", "limit", "At most so many", pattern="^[0-9]{1,9}$"),
+    "skip": make_parameter("query", "skip", "Leave out so many first", pattern="^[0-9]{1,9}$"),
+    "fields": make_parameter("query", "fields", "Only these fields, with commas between them"),
+    "deviceId": make_parameter("query", "deviceId", "The client, as it registered"),
+    "authtoken": make_parameter("query", "authtoken", "Token of the session, instead of a header"),
+    "auth": make_parameter("query", "auth", "Token of the session"),
+    "uuid": make_parameter("query", "uuid", "The client, as it registered (`deviceId`)"),
+    "tt": make_parameter("query", "tt", "Timetoken of the last answer, 0 at first"),
+    "channel-group": make_parameter("query", "channel-group", "Has no meaning here"),
+    "channels": make_parameter("path", "channels", "Has no meaning here"),
+    "hard": make_parameter("query", "hard", "Delete for good", enum=["true", "false"]),
+    "soft": make_parameter(
+        "query", "soft", "Suspend (API versions 0 and 1)", enum=["true", "false"]
+    ),
 }
 
 _SECURITY_SCHEMES: Final = {
