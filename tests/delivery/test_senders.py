@@ -56,6 +56,29 @@ async def test_a_topic_is_looked_up_only_as_far_as_its_pushes_get() -> None:
         await world.until_ended(message_id, 300)
 
 
+@pytest.mark.spec("kii 8.1")
+@pytest.mark.parametrize("to_production", [True, False])
+@pytest.mark.parametrize("to_development", [True, False])
+def test_a_push_goes_to_the_environments_it_is_for(
+    to_development: bool, to_production: bool
+) -> None:
+    check_environments(to_development, to_production)
+
+
+@in_loop
+async def check_environments(to_development: bool, to_production: bool) -> None:
+    async with phones_on() as world:
+        owners = await world.users(1, prefix="live")
+        owners += await world.users(1, prefix="debug", is_development=True)
+        await world.send(
+            Audience.of_owners(*owners), to_development=to_development, to_production=to_production
+        )
+        await world.settle()
+        expected = {"token of live-000000"} if to_production else set()
+        expected |= {"token of debug-000000"} if to_development else set()
+        assert set(world.network.counts()) == expected
+
+
 @in_loop
 async def test_everybody_of_an_app_is_everybody_with_a_phone() -> None:
     async with phones_on(page_size=10, app_ids=("app-1", "app-2")) as world:
