@@ -38,6 +38,7 @@ class HttpAdmission:
         self._settings = settings
         self._unlimited = Networks(settings.unlimited_addresses)
         self._proxies = Networks(settings.forwarded_from)
+        self.believes_proxies = bool(self._proxies)
         per_s = settings.max_requests_per_s_per_address
         self._requests = RateLimiter(per_s, burst=max(_BURST_S * per_s, 1)) if per_s else None
 
@@ -65,7 +66,7 @@ class HttpAdmission:
         """Whose request it is. Proxies append to X-Forwarded-For whom they have heard from: the
         last in it that is no listed proxy itself; what stands before was written by anybody.
         """
-        if not self._proxies or not forwarded_for or not self._proxies.contains(peer):
+        if forwarded_for is None or not self._proxies.contains(peer):
             return peer
         client = peer
         for entry in reversed(forwarded_for.split(",")):

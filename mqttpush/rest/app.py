@@ -205,10 +205,14 @@ class Application:
             b"",
             self._settings.public_url or f"{request.scope['scheme']}://{_authority(request)}",
             self._settings.max_json_depth,
-            address=self._admission.client_of(
-                request.client.host if request.client else "", headers.get("x-forwarded-for")
-            ),
+            address=self._client_of(request.scope, headers),
         )
+
+    def _client_of(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        peer: str = scope["client"][0] if scope["client"] else ""
+        if not self._admission.believes_proxies:
+            return peer
+        return self._admission.client_of(peer, headers.get("x-forwarded-for"))
 
     async def _answer(
         self, request: Request, api_request: ApiRequest, edge: Edge, path: str

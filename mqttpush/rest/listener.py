@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from functools import partial
 from typing import Any, Final, cast
 
@@ -31,6 +30,10 @@ DATE_EVERY_S: Final = 1.0
 HEAD_LIMIT_BYTES: Final = 131_072
 # Less of a body in `http.body_timeout_s` is no progress.
 LEAST_BODY_BYTES: Final = 1024
+# What of a request a connection waits for; plain numbers, because every request compares them.
+_HEAD: Final = 1  # some of it has come, or the connection is new
+_BODY: Final = 2  # the rest of it
+_NOTHING: Final = 3
 _JUST_BEGUN: Final = -1  # size of a head before the piece in which it begins is counted
 _TOO_LATE_A_HEAD: Final = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -39,14 +42,6 @@ _TOO_LARGE_A_HEAD: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
-
-
-class _Stage(Enum):
-    """What of a request a connection waits for."""
-
-    HEAD = 1  # some of it has come, or the connection is new
-    BODY = 2  # the rest of it
-    NOTHING = 3
 
 
 class Bounds:
@@ -85,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*given, **more)
         self._bounds = bounds
         self._peer: str | None = None  # once it is counted
-        self._stage = _Stage.HEAD
+        self._stage = _HEAD
         self._head_bytes = _JUST_BEGUN
         self._body_bytes = 0
         self._stall: asyncio.TimerHandle | None = None
@@ -111,13 +106,14 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- what comes in ---
 
     def data_received(self, data: bytes) -> None:
-        if self._stage is _Stage.NOTHING:
-            self._stage = _Stage.HEAD  # even blank lines are no way to stay for ever
+        if self._stage == _NOTHING:
+            self._stage = _HEAD  # even blank lines are no way to stay for ever
             self._head_bytes = _JUST_BEGUN
         super().data_received(data)
-        if self._stage is _Stage.NOTHING:
-            self._bounds.deadlines.pop(self, None)
-        elif self._stage is _Stage.HEAD:
+        if self._stage == _NOTHING:
+            if self in self._bounds.deadlines:
+                del self._bounds.deadlines[self]
+        elif self._stage == _HEAD:
             self._count_head(len(data))
         elif not self.cycle.response_complete:
             self._body_bytes += len(data)
@@ -126,18 +122,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._stage, self._head_bytes = _Stage.HEAD, _JUST_BEGUN
+        self._stage, self._head_bytes = _HEAD, _JUST_BEGUN
 
     def on_headers_complete(self) -> None:
-        self._stage, self._body_bytes = _Stage.BODY, 0
-        limit = self.limit_concurrency = self._bounds.settings.max_connections
+        self._stage, self._body_bytes = _BODY, 0
+        bounds = self._bounds
+        limit = bounds.settings.max_connections
+        self.limit_concurrency = None
         if len(self.connections) >= limit or len(self.tasks) >= limit:
-            self._bounds.limits_reached.add("http.max_connections")
-        self._bounds.deadlines.pop(self, None)
+            bounds.limits_reached.add("http.max_connections")
+            self.limit_concurrency = limit  # uvicorn looks for itself, and answers 503
+        if self in bounds.deadlines:
+            del bounds.deadlines[self]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._stage = _Stage.NOTHING
+        self._stage = _NOTHING
         super().on_message_complete()
 
     def _count_head(self, size_bytes: int) -> None:
@@ -155,7 +155,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._expect_end()
-        elif self._stage is _Stage.BODY and self.cycle.response_complete:
+        elif self._stage == _BODY and self.cycle.response_complete:
             # Nobody reads the rest of that body any more.
             self._expect_within(self._bounds.settings.body_timeout_s)
 
@@ -197,9 +197,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             bounds.limits_reached.add("http.write_timeout_s")
             self.transport.abort()
-        elif self._stage is _Stage.HEAD:
+        elif self._stage == _HEAD:
             self._overdue_head()
-        elif self._stage is _Stage.BODY:
+        elif self._stage == _BODY:
             self._overdue_body()
 
     def _overdue_head(self) -> None:
@@ -301,7 +301,6 @@ class HttpListener:
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=settings.http.max_connections,
                 timeout_keep_alive=settings.http.keep_alive_s,
                 timeout_graceful_shutdown=max(1, int(settings.shutdown.timeout_s / 2)),
             ),
