@@ -52,19 +52,22 @@ class AccountDraft:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user as one may see him. devices: None for those who may not know of them."""
+    """A user as one may see him. devices: None for those who may not know of them.
+
+    session_ms: when the session began in which he sees himself.
+    """
 
     user: User
     devices: list[Installation] | None
+    session_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A user who has just come in. password: the one made for him, else None. now_ms: when."""
+    """A user who has just come in. password: the one made for him, else None."""
 
     account: Account
     token: str
-    now_ms: int
     password: str | None = None
 
 
@@ -108,9 +111,9 @@ class Accounts:
                 replace_devices(context, tx, user, draft.devices, None)
             who = Principal(user.app_id, PrincipalKind.USER, user.user_id)
             tx.tokens.insert(secret_hash(token), who, now_ms, NEVER_MS)
-            return _account(tx, who, user)
+            return _account(tx, who, user, token)
 
-        return Session(await context.store.write(unit), token, now_ms, made_password)
+        return Session(await context.store.write(unit), token, made_password)
 
     async def log_in(self, credentials: Credentials, username: str, password: str) -> Session:
         """For app and administrator; raises InvalidGrant, PrincipalDisabled, LimitReached."""
@@ -121,8 +124,7 @@ class Accounts:
             password=password,
         )
         own = Credentials(grant.principal.app_id, token=grant.token)
-        account = await self.get(own, grant.principal.id)
-        return Session(account, grant.token, self._context.now_ms())
+        return Session(await self.get(own, grant.principal.id), grant.token)
 
     async def log_out(self, credentials: Credentials) -> None:
         """The session's token ends, and only that; devices stay registered."""
@@ -147,7 +149,7 @@ class Accounts:
             user = tx.users.get(principal.app_id, wanted)
             if user is None or not _may_see(principal, user):
                 raise NotFound("user", wanted, app_id=principal.app_id)
-            return _account(tx, principal, user)
+            return _account(tx, principal, user, credentials.token)
 
         return await self._context.store.read(unit)
 
@@ -223,12 +225,13 @@ class Accounts:
             if password_hash is not None:
                 owner = Owner(user.app_id, user.subject)
                 react_to_user(context, tx, owner, "USER_PASSWORD_CHANGED")
+                kept = secret_hash(credentials.token or "")
+                began_ms = tx.tokens.created_ms(kept)
                 tx.tokens.delete_of(Owner(user.app_id, user.subject))
-                if credentials.token is not None and not principal.is_admin:
-                    kept = secret_hash(credentials.token)
-                    tx.tokens.insert(kept, principal, now_ms, NEVER_MS)
+                if began_ms is not None and not principal.is_admin:
+                    tx.tokens.insert(kept, principal, began_ms, NEVER_MS)
                 end_dead_sessions(tx, Owner(user.app_id, user.subject))
-            return _account(tx, principal, changed)
+            return _account(tx, principal, changed, credentials.token)
 
         return await context.store.write(unit)
 
@@ -318,7 +321,14 @@ def _may_see(principal: Principal, user: User) -> bool:
     return principal.is_admin or user.is_public or principal.subject == user.subject
 
 
-def _account(tx: Transaction, principal: Principal, user: User) -> Account:
-    is_private = principal.is_admin or principal.subject == user.subject
+def _account(
+    tx: Transaction, principal: Principal, user: User, token: str | None = None
+) -> Account:
+    """token: the one he came with, if he sees himself."""
+    is_himself = principal.subject == user.subject
     owner = Owner(user.app_id, user.subject)
-    return Account(user, devices_of(tx, owner) if is_private else None)
+    devices = devices_of(tx, owner) if is_himself or principal.is_admin else None
+    is_in_session = is_himself and token is not None
+    return Account(
+        user, devices, tx.tokens.created_ms(secret_hash(token or "")) if is_in_session else None
+    )

@@ -170,6 +170,9 @@ class TokenTable(Protocol):
         On every request's path: one indexed query.
         """
 
+    def created_ms(self, token_hash: bytes) -> int | None:
+        """When the token was made; None if it is unknown."""
+
     def delete(self, token_hash: bytes) -> bool: ...
     def keep_newest(self, principal: Principal, count: int) -> None:
         """Delete the oldest of a principal's tokens that are too many."""

@@ -42,7 +42,7 @@ class KinveyStatus(TypedDict):
 
 @_CLOSED
 class KinveyMetadata(TypedDict):
-    """Times of making and last change; a session's token for who uses it; time of the log-in."""
+    """Times of making and last change; a session's token and beginning for who uses it."""
 
     ect: str
     lmt: str

@@ -12,7 +12,7 @@ import orjson
 from mqttpush.errors import InvalidRequest
 from mqttpush.kinvey import kinvey_time
 from mqttpush.models import Json
-from mqttpush.operations.accounts import Account, AccountDraft, Accounts, Session
+from mqttpush.operations.accounts import Account, AccountDraft, Accounts
 from mqttpush.operations.entity_documents import project
 from mqttpush.operations.user_documents import OWN_FIELDS, user_document
 from mqttpush.rest.kinvey import answers
@@ -109,7 +109,8 @@ class UserRoutes:
             user = session.account.user
             location = f"{request.base_url}/user/{user.app_id}/{quote(user.user_id)}"
             # Shipped libraries log in again with the password they find here.
-            document = {**_of_session(session), "password": session.password or draft.password}
+            document = _in_session(session.account, session.token)
+            document["password"] = session.password or draft.password
             return ApiResponse(201, document, headers={"location": location})
 
         return await self._run(Hooked(visit, body, request.query), Operation.INSERT, verb)
@@ -124,9 +125,7 @@ class UserRoutes:
             pair = as_object(hooked.body)
             username, password = _needed(pair, "username"), _needed(pair, "password")
             session = await self._accounts.log_in(visit.credentials, username, password)
-            document = _of_session(session)
-            document["_kmd"]["llt"] = kinvey_time(session.now_ms)  # last log-in time
-            return ApiResponse(200, document)
+            return ApiResponse(200, _in_session(session.account, session.token))
 
         return await self._run(Hooked(visit, body, request.query), Operation.LOGIN, verb)
 
@@ -237,20 +236,18 @@ class UserRoutes:
         return await self._pipeline.run_hooked(hooked, USER_COLLECTION, operation, verb)
 
 
-def _of_session(session: Session) -> Json:
-    document = user_document(session.account)
-    document["_kmd"]["authtoken"] = session.token
-    return document
-
-
 def _shown(visit: Visit, account: Account) -> Json:
-    """The document; with his session's token for the user himself.
+    return _in_session(account, visit.credentials.token)
 
-    Shipped libraries keep this document in place of the one of the log-in, and need the token.
+
+def _in_session(account: Account, token: str | None) -> Json:
+    """The document; with his session's token and beginning for the user himself.
+
+    Shipped libraries keep every such document in place of the one of the log-in.
     """
-    document, token = user_document(account), visit.credentials.token
-    if token is not None and visit.principal.subject == account.user.subject:
-        document["_kmd"]["authtoken"] = token
+    document = user_document(account)
+    if account.session_ms is not None:
+        document["_kmd"] |= {"llt": kinvey_time(account.session_ms), "authtoken": token}
     return document
 
 

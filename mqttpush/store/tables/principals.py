@@ -389,6 +389,11 @@ class SqliteTokens(Table):
         cursor = self._execute("DELETE FROM access_tokens WHERE token_hash = ?", (token_hash,))
         return cursor.rowcount > 0
 
+    def created_ms(self, token_hash: bytes) -> int | None:
+        made = "SELECT created_ms FROM access_tokens WHERE token_hash = ?"
+        row = self._execute(made, (token_hash,)).fetchone()
+        return None if row is None else row[0]
+
     def keep_newest(self, principal: Principal, count: int) -> None:
         who = (principal.app_id, principal.kind.value, principal.id)
         self._execute(

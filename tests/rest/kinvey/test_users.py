@@ -44,7 +44,7 @@ def test_signing_up_gives_a_document_and_a_session(kinvey: Environment) -> None:
     }
     assert user.pop("password") == "secret"
     assert user["_acl"] == {"creator": user["_id"]}
-    assert set(user["_kmd"]) == {"ect", "lmt", "authtoken"}
+    assert set(user["_kmd"]) == {"ect", "lmt", "llt", "authtoken"}
     assert TIME.fullmatch(user["_kmd"]["ect"])
     assert user["_messaging"] == {"pushTokens": []}
     assert kinvey.ok("GET", "user/_me", session_of(user)) == user
@@ -110,7 +110,8 @@ def test_logging_in_takes_the_right_pair(kinvey: Environment) -> None:
     session = kinvey.ok("POST", "user/login", kinvey.app, pair)
     assert session["_id"] == user["_id"]
     assert session["_kmd"]["authtoken"] != user["_kmd"]["authtoken"]
-    assert TIME.fullmatch(session["_kmd"]["llt"])
+    assert session["_kmd"]["llt"] >= user["_kmd"]["llt"]
+    assert kinvey.ok("GET", "user/_me", session_of(session)) == session
     for wrong in ({**pair, "password": "x"}, {**pair, "username": unique("nobody")}):
         refused = kinvey.call("POST", "user/login", kinvey.app, wrong)
         assert_error(refused, 401, "InvalidCredentials")
@@ -284,8 +285,9 @@ def test_a_user_finds_the_token_of_his_session_in_his_document(
         kinvey.ok("PUT", path, session_of(user), {"team": "a"}),
     ):
         assert answer["_kmd"]["authtoken"] == token
+        assert answer["_kmd"]["llt"] == user["_kmd"]["llt"]
     for authorization in (joe.authorization, kinvey.master):
-        assert "authtoken" not in kinvey.ok("GET", path, authorization)["_kmd"]
+        assert not {"authtoken", "llt"} & set(kinvey.ok("GET", path, authorization)["_kmd"])
 
 
 @pytest.mark.spec("kinvey 3")
