@@ -20,6 +20,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same, listening on TCP, TLS, WebSocket and WebSocket with TLS."""
+    settings = {f"MQTT__{kind}_PORT": "0" for kind in ("TLS", "WS", "WSS")}
+    with Server(tmp_path_factory.mktemp("open"), settings) as server:
+        yield server
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
     """Start servers of one's own; give `folder` to start again where one ended."""

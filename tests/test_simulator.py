@@ -21,7 +21,6 @@ from mqttpush.simulator import (
     make_bodies,
     read_feed,
 )
-from tests.conftest import StartServer
 from tests.support.loop import in_loop
 from tests.support.rest import Api, unique
 from tests.support.server import Server, run_cli
@@ -180,13 +179,11 @@ def test_the_command_simulates_a_hundred_devices_without_any_option(server: Serv
     assert (report["delivered_count"], report["missing_count"], report["passed"]) == (2000, 0, True)
 
 
-def test_the_command_simulates_over_every_transport(start_server: StartServer) -> None:
-    server = start_server(MQTT__TLS_PORT="0", MQTT__WS_PORT="0", MQTT__WSS_PORT="0")
+def test_the_command_simulates_over_every_transport(open_server: Server) -> None:
     for transport in ("tls", "ws", "wss"):
         arguments = ("simulate", "--devices", "3", "--rate", "0", "--transport", transport)
-        result = run_cli(*arguments, environ=server.environ, cwd=server.folder)
+        result = run_cli(*arguments, environ=open_server.environ, cwd=open_server.folder)
         assert result.returncode == 0, f"{transport}: {result.stdout}{result.stderr}"
-    server.stop()
 
 
 def test_a_transport_without_a_listener_is_told(server: Server) -> None:

@@ -34,7 +34,7 @@ TICK = """function onRequest(request, response, modules) {
 
 def write_export(folder: Path) -> Path:
     """The folder of an export: one file, with the code beside it."""
-    start = datetime.now(UTC) + timedelta(seconds=5)  # applying takes long on a busy machine
+    start = datetime.now(UTC) + timedelta(seconds=3)  # applying takes long on a busy machine
     (folder / "hooks" / "scores").mkdir(parents=True)
     (folder / "common").mkdir()
     (folder / "hooks" / "scores" / "onPreSave.js").write_text(ON_PRE_SAVE)

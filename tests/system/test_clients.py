@@ -20,11 +20,8 @@ VERSIONS = pytest.mark.parametrize("version", MQTTProtocolVersion, ids=lambda v:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that listens on all four."""
-    settings = {f"MQTT__{kind.upper()}_PORT": "0" for kind in KINDS}
-    with Server(tmp_path_factory.mktemp("server"), settings) as server:
-        yield server
+def server(open_server: Server) -> Server:
+    return open_server
 
 
 @pytest.fixture(scope="module")
