@@ -194,5 +194,8 @@ def _remove_device(context: Context, tx: Transaction, attempt: Attempt) -> None:
     for each in tx.installations.list_by_registration(
         installation.owner.app_id, installation.device_type, installation.registration_id
     ):
-        if attempt.dead_since_ms is None or each.updated_ms <= attempt.dead_since_ms:
+        # Registered in the future: the clock was set back, so it was before the attempt.
+        is_earlier = each.updated_ms > context.now_ms()
+        dead_since_ms = attempt.dead_since_ms
+        if dead_since_ms is None or each.updated_ms <= dead_since_ms or is_earlier:
             uninstall(context, tx, each, may_be_refused=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mqttpush.errors import StoreUnavailable
-from mqttpush.networks import Ending, Sent
+from mqttpush.networks import Ending, Sent, TokenFate
 from tests.support.loop import in_loop
 from tests.support.phones import TAKEN, FakeClock, phones_on
 
@@ -46,6 +46,17 @@ async def test_a_push_that_waits_for_live_connections_waits_no_longer() -> None:
             world.clock.advance(5)
             await world.settle()
         assert await world.until_ended(message_id, 1) == {DELIVERED: 1}
+
+
+@in_loop
+async def test_a_dead_token_goes_though_it_seems_to_be_registered_in_the_future() -> None:
+    async with phones_on() as world:
+        (anna,) = await world.users(1)
+        world.clock.set_back_s = HOUR_S
+        world.network.answer = lambda _: Sent(Ending.TOKEN_REMOVED, "404", TokenFate.REMOVE)
+        message_id = await world.send(await world.topic([anna]))
+        assert await world.until_ended(message_id, 1) == {Ending.TOKEN_REMOVED.value: 1}
+        assert await world.context.store.read(lambda tx: tx.installations.list_of(anna)) == []
 
 
 @in_loop
