@@ -26,7 +26,13 @@ _SYSTEM_FIELDS: Final = {
     "_modified": ("modified_ms", "integer"),
     "_owner": ("substr(owner, instr(owner, ':') + 1)", "text"),
     "_version": ("CAST(version AS TEXT)", "text"),
-    "_dataType": ("data_type", "text"),
+    "_dataType": (
+        # `score` of `application/vnd.{appID}.score+json`; what is plain JSON has no type.
+        "iif(data_type = 'application/json', '', substr(data_type,"
+        " 17 + instr(substr(data_type, 17), '.'),"
+        " length(data_type) - 21 - instr(substr(data_type, 17), '.')))",
+        "text",
+    ),
 }
 _FIELD_TYPES: Final = {
     "STRING": "('text')",

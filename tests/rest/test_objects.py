@@ -60,6 +60,10 @@ def test_an_object_keeps_the_type_it_was_created_with(bucket: Bucket) -> None:
     read = bucket.call("GET", made.json()["objectID"])
     assert read.headers["content-type"].startswith(kind)
     assert read.json()["_dataType"] == "MyData"
+    bucket.call("POST", "", {"a": 1})
+    for value, count in (("MyData", 1), ("mydata", 0), (kind, 0)):
+        clause = {"type": "eq", "field": "_dataType", "value": value}
+        assert len(bucket.query(bucketQuery={"clause": clause})["results"]) == count
 
 
 @pytest.mark.spec("kii 4.2")
