@@ -63,7 +63,7 @@ async def test_a_dead_token_goes_though_it_seems_to_be_registered_in_the_future(
 async def test_what_waited_when_the_server_stopped_is_sent_though_the_clock_is_back(
     tmp_path: Path,
 ) -> None:
-    dsn = f"sqlite://{tmp_path / 'store.db'}"
+    dsn = f"sqlite:///{tmp_path / 'store.db'}"
     clock = FakeClock()
     async with phones_on(dsn, clock=clock, once_grace_s=20) as world:
         (anna,) = await world.users(1)
