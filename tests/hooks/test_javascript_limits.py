@@ -15,7 +15,7 @@ import pytest
 from mqttpush.config import HookSettings
 from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Result
 from mqttpush.hooks.javascript.pool import Pool
-from mqttpush.hooks.javascript.runner import JavaScriptRunner
+from mqttpush.hooks.javascript.runner import JavaScriptRunner, _Run
 from tests.hooks.script_support import SETTINGS, TableHost, endpoint, outcomes, run
 from tests.hooks.support import call_of
 
@@ -379,3 +379,23 @@ def test_a_run_uses_no_more_than_it_is_given_by_the_operator() -> None:
     assert isinstance(cpu, HookFailed)
     assert cpu.debug == "more than 0.2 s of processor time"
     assert run(FINE).response["body"] == "fine"
+
+
+def test_the_server_counts_what_a_worker_asks_itself() -> None:
+    """A worker that a script took over says what it likes: more calls than may be are not made."""
+
+    async def work() -> list[Any]:
+        host = TableHost()
+        settings = HookSettings(max_module_calls=2)
+        run = _Run(FINE, call_of("customEndpoint"), host, settings, None)
+        asks = b",".join(b'[%d,"push","broadcastMessage",["x"]]' % number for number in range(3))
+        with pytest.raises(HookFailed) as caught:
+            run._take(b'{"log":[],"done":null,"asks":[' + asks + b"]}")
+        assert caught.value.kind is VIOLATION
+        run._fail(caught.value)
+        await run._finish_asking()
+        with pytest.raises(HookFailed):
+            await run.outcome
+        return host.questions
+
+    assert asyncio.run(work()) == []
