@@ -25,7 +25,9 @@ REQUEST_HEADERS: Final = (
     "authorization, content-type, accept, x-kinvey-api-version, x-kinvey-client-app-version,"
     " x-kinvey-custom-request-properties, x-kinvey-skip-business-logic, x-kinvey-responsewrapper,"
     " x-kinvey-include-headers-in-response, x-kinvey-device-information, x-kinvey-device-info,"
-    " x-kinvey-delete-entire-collection, x-kinvey-client-version, x-requested-with"
+    " x-kinvey-delete-entire-collection, x-kinvey-retain-collection-metadata,"
+    " x-kinvey-client-version, x-kinvey-content-type, x-kinvey-trace-request,"
+    " x-kinvey-force-debug-log-credentials, x-requested-with"
 )
 _PREFLIGHT_HEADERS: Final = {
     "access-control-allow-methods": "GET, POST, PUT, DELETE",
@@ -45,6 +47,8 @@ _UNAVAILABLE: Final = tuple(
         ),
         ("POST", r"rpc/[^/]+/user-forgot-username"),
         ("GET PUT DELETE", r"user/[^/]+/[^/]+/roles(/[^/]+)?"),
+        ("POST", r"user/[^/]+/mfa/(challenge|complete)"),
+        ("GET POST DELETE", r"user/[^/]+/[^/]+/(authenticators|recovery-codes)(/.*)?"),
     )
 )
 

@@ -153,6 +153,8 @@ def test_pages_of_any_origin_may_call(kinvey: Environment) -> None:
         "x-kinvey-responsewrapper",
         "x-kinvey-include-headers-in-response",
         "x-kinvey-device-information",
+        "x-kinvey-content-type",
+        "x-kinvey-trace-request",
     ):
         assert name in allowed["access-control-allow-headers"]
     answer = kinvey.call("GET", "appdata", kinvey.app, Origin=origin)
@@ -175,6 +177,10 @@ def test_pages_of_any_origin_may_call(kinvey: Environment) -> None:
         ("POST", "rpc/user-forgot-username"),
         ("GET", "user/u/roles"),
         ("PUT", "user/u/roles/r"),
+        ("POST", "user/mfa/challenge"),
+        ("GET", "user/u/authenticators"),
+        ("POST", "user/u/authenticators/a/verify"),
+        ("POST", "user/u/recovery-codes"),
     ],
 )
 def test_what_is_out_of_scope_is_told_as_such(kinvey: Environment, method: str, path: str) -> None:
