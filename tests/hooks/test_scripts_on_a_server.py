@@ -218,4 +218,4 @@ def test_no_version_is_current_once_that_is_taken_back(code_api: Api) -> None:
             "SERVER_CODE_VERSION_NOT_FOUND",
         )
     kept = code_api.call("POST", f"/server-code/versions/{version}/main", token=admin)
-    assert kept.json() == {"returnedValue": 1}
+    assert kept.json() == {"returnedValue": 1, "returnValue": 1}

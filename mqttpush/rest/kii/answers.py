@@ -459,9 +459,10 @@ class CodeVersions(TypedDict):
 
 @_CLOSED
 class CodeReturned(TypedDict):
-    """What an endpoint returned."""
+    """What an endpoint returned: by the name libraries read, and by that of spec kii 11."""
 
     returnedValue: Any
+    returnValue: Any
 
 
 @_CLOSED

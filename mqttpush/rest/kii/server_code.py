@@ -119,7 +119,8 @@ class ServerCodeRoutes:
             request.parameters["endpoint"],
             parameters,
         )
-        return ApiResponse(200, {"returnedValue": value}, headers=dict(_STEPS))
+        told = {"returnedValue": value, "returnValue": value}
+        return ApiResponse(200, told, headers=dict(_STEPS))
 
     async def put_hooks(self, request: ApiRequest) -> ApiResponse:
         await self._server_code.put_hooks(
