@@ -63,6 +63,10 @@ class Push(NamedTuple):
     push_id: str = ""
     is_dry_run: bool = False
 
+    def left_s(self, now_s: float) -> int:
+        """Whole seconds until it expires, rounded up: one must not become none on the way."""
+        return max(0, -((round(now_s * 1000) - self.expires_ms) // 1000))
+
 
 class Sent(NamedTuple):
     """What a network's answer means.

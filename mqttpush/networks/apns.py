@@ -340,7 +340,7 @@ def delivery_headers(push: Push, topic: str) -> tuple[str, ...]:
     payload = push.payload
     push_type = payload.push_type if payload.push_type in _TOPIC_SUFFIXES else "alert"
     is_urgent = payload.is_urgent and push_type != "background"  # Apple: background is 5
-    expires_s = 0 if payload.ttl_s == 0 else push.expires_ms // 1000
+    expires_s = 0 if payload.ttl_s == 0 else -(-push.expires_ms // 1000)  # not earlier
     lines = [
         f"apns-topic: {topic}{_TOPIC_SUFFIXES[push_type]}",
         f"apns-push-type: {push_type}",

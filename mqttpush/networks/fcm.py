@@ -90,8 +90,7 @@ class FcmNetwork:
         """One attempt, and a second with a new access token if FCM refuses the one there was."""
         if not is_token(Network.FCM, push.token):
             return answers.ours(answers.TOKEN_INVALID)
-        remaining_s = max(0, int(push.expires_ms / 1000 - self._clock()))
-        return await self._post(keys, render(push, remaining_s))
+        return await self._post(keys, render(push, push.left_s(self._clock())))
 
     async def test(self, keys: Keys, token: str | None) -> Sent:
         """A dry run to the device, or to a topic without one."""

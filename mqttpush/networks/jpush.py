@@ -46,8 +46,7 @@ class JPushNetwork:
         """One attempt; a dry run asks JPush to check the push and deliver nothing."""
         if not is_token(Network.JPUSH, push.token):
             return answers.ours(answers.TOKEN_INVALID)
-        remaining_s = max(0, int(push.expires_ms / 1000 - self._clock()))
-        body = render(push, remaining_s)
+        body = render(push, push.left_s(self._clock()))
         url = f"{self._url}/validate" if push.is_dry_run else self._url
         return await self._post(keys, url, body)
 

@@ -223,7 +223,7 @@ def encrypt(plaintext: bytes, subscription: Subscription) -> bytes:
 def delivery_headers(push: Push, now_s: float) -> tuple[str, ...]:
     """The header lines that say how the push may be held back."""
     payload = push.payload
-    remaining_s = max(0, min(int(push.expires_ms / 1000 - now_s), _MAX_TTL_S))
+    remaining_s = min(push.left_s(now_s), _MAX_TTL_S)
     ttl_s = remaining_s if payload.ttl_s is None else min(remaining_s, payload.ttl_s)
     urgency = "high" if payload.is_urgent else "normal"
     if payload.push_type in URGENCIES:

@@ -222,7 +222,7 @@ def test_the_headers_say_what_the_push_is() -> None:
         "apns-topic": TOPIC,
         "apns-push-type": "alert",
         "apns-priority": "10",
-        "apns-expiration": "1800000000",
+        "apns-expiration": "1800000001",
         "content-type": "application/json",
         "apns-collapse-id": "bucket",
         "apns-id": identifier,

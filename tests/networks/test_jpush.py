@@ -39,8 +39,8 @@ async def test_a_push_that_waited_carries_what_is_left_of_its_time() -> None:
     async with open_world() as world:
         token = world.token(JPUSH)
         push = world.push(JPUSH, token)
-        for passed_s, left_s in ((0, HOUR_S), (1800, 1800), (7200, 0)):
-            later = push._replace(expires_ms=push.expires_ms - passed_s * 1000)
+        for passed_s, left_s in ((0, HOUR_S), (1800, 1800), (3599.01, 1), (7200, 0)):
+            later = push._replace(expires_ms=push.expires_ms - int(passed_s * 1000))
             await world.networks[JPUSH].send(world.keys(JPUSH), later)
             options = orjson.loads(world.payload(JPUSH, token))["options"]
             assert options == {"time_to_live": left_s, "apns_production": True}

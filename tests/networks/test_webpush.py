@@ -9,6 +9,8 @@ from typing import Any
 import jwt
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mqttpush.config import NetworkSettings
 from mqttpush.models import PhonePayload
@@ -232,6 +234,25 @@ def headers(**changes: Any) -> dict[str, str]:
 )
 def test_a_header_follows_the_payload(changes: dict[str, Any], name: str, value: str) -> None:
     assert headers(**changes)[name] == value
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "ttl"),
+    [(1000, "1"), (999, "1"), (1, "1"), (0, "0"), (-1, "0"), (-5000, "0"), (1001, "2")],
+)
+def test_a_second_that_has_begun_is_not_lost(left_ms: int, ttl: str) -> None:
+    now_s = 1_763_800_000.123
+    expires_ms = 1_763_800_000_123 + left_ms
+    push = Push("", PhonePayload(b"{}"), is_development=False, expires_ms=expires_ms)
+    assert f"TTL: {ttl}" in delivery_headers(push, now_s)
+
+
+@given(st.integers(0, 4 * 10**12), st.integers(-(10**6), 10**7), st.floats(0, 0.9999))
+def test_no_push_may_be_held_back_for_a_second_more(now: int, left_ms: int, part: float) -> None:
+    now_s = (now + part) / 1000
+    push = Push("", PhonePayload(b"{}"), is_development=False, expires_ms=now + left_ms)
+    exact_s = push.expires_ms / 1000 - now_s
+    assert max(0.0, exact_s) - 0.001 <= push.left_s(now_s) <= max(0.0, exact_s) + 1.001
 
 
 @pytest.mark.parametrize("key", ["x" * 33, "line\r\nbreak: x", "ü", "a.b", " ", "\ud800"])
