@@ -100,13 +100,6 @@ class NetworkSettings(Section):
     max_answer_bytes: int = Field(
         16_384, ge=1024, le=1048576, description="bytes read of an answer's body", examples=[16384]
     )
-    max_retry_after_s: float = Field(
-        3600.0,
-        gt=0,
-        le=86_400,
-        description="longest pause a network may ask for (Retry-After), seconds",
-        examples=[3600.0],
-    )
 
 
 class DeliverySettings(Section):
@@ -159,7 +152,7 @@ class DeliverySettings(Section):
         3600.0,
         gt=0,
         le=86_400,
-        description="longest pause a network may ask for, seconds",
+        description="longest pause a network may ask for (Retry-After), seconds",
         examples=[3600.0],
     )
     failures_to_pause: int = Field(

@@ -8,7 +8,6 @@ token - so a network that invents a code tomorrow costs no installation.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -44,6 +43,8 @@ TOKEN_INVALID: Final = "token_invalid"  # noqa: S105 - no request was made for s
 CERTIFICATE_EXPIRED: Final = "certificate_expired"
 ADDRESS_REFUSED: Final = "address_refused"
 DRY_RUN: Final = "dry_run"
+# Whatever was sent stays a number; what is heeded of it, `delivery.max_retry_after_s` says.
+_LONGEST_PAUSE_S: Final = 86_400.0
 # Suffix of a code whose answer names the device token as what is wrong.
 ABOUT_TOKEN: Final = ".token"  # noqa: S105
 
@@ -298,8 +299,8 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_DETAIL_LIMIT].strip()
 
 
-def retry_after_s(value: str, *, now_s: float, limit_s: float) -> float:
-    """A Retry-After header (seconds or a date) as seconds from now, at most `limit_s`; else 0."""
+def retry_after_s(value: str, *, now_s: float) -> float:
+    """A Retry-After header (seconds or a date) as seconds from now, at most a day; else 0."""
     value = value.strip()
     if not value or len(value) > 64:
         return 0.0
@@ -307,7 +308,7 @@ def retry_after_s(value: str, *, now_s: float, limit_s: float) -> float:
         wanted_s = float(value) if value[0].isdigit() else _seconds_until(value, now_s)
     except (ValueError, OverflowError):
         return 0.0
-    return min(max(0.0, wanted_s), limit_s) if math.isfinite(wanted_s) else limit_s
+    return min(max(0.0, wanted_s), _LONGEST_PAUSE_S)
 
 
 def _seconds_until(date: str, now_s: float) -> float:

@@ -195,9 +195,7 @@ class ApnsNetwork:
             reason,
             detail=hint,
             dead_since_ms=dead_since_ms,
-            retry_after_s=answers.retry_after_s(
-                pause, now_s=now_s, limit_s=self._settings.max_retry_after_s
-            ),
+            retry_after_s=answers.retry_after_s(pause, now_s=now_s),
         )
 
     def _make_providers(self, keys: Keys) -> tuple[_Provider | None, _Provider | None]:

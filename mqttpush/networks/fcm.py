@@ -141,7 +141,6 @@ class FcmNetwork:
 
     def _sent(self, answer: Answer, code: str, words: str) -> Sent:
         now_s = self._clock()
-        limit_s = self._settings.max_retry_after_s
         pause = answer.header("Retry-After")
         if answer.status in (400, 401):
             words = f"{answers.clock_hint(answer.header('Date'), now_s)} {words}".strip()
@@ -150,7 +149,7 @@ class FcmNetwork:
             answer.status,
             code,
             detail=words,
-            retry_after_s=answers.retry_after_s(pause, now_s=now_s, limit_s=limit_s),
+            retry_after_s=answers.retry_after_s(pause, now_s=now_s),
         )
 
 

@@ -28,7 +28,6 @@ class JPushNetwork:
     """JPush for all apps. clock: wall-clock seconds."""
 
     def __init__(self, *, settings: NetworkSettings, clock: Callable[[], float]) -> None:
-        self._settings = settings
         self._clock = clock
         self._http = HttpClient(settings)
         self._url = f"{settings.jpush_url}/v3/push"
@@ -84,9 +83,7 @@ class JPushNetwork:
         wanted = answer.header("Retry-After")
         if not wanted and answer.status == 429:
             wanted = answer.header("X-Rate-Limit-Reset")  # each answer has it
-        pause_s = answers.retry_after_s(
-            wanted, now_s=self._clock(), limit_s=self._settings.max_retry_after_s
-        )
+        pause_s = answers.retry_after_s(wanted, now_s=self._clock())
         return answers.sent(Network.JPUSH, answer.status, code, detail=words, retry_after_s=pause_s)
 
 

@@ -65,7 +65,6 @@ class WebPushNetwork:
         resolve: Resolve,
         http: HttpClient | None = None,
     ) -> None:
-        self._settings = settings
         self._clock = clock
         self._http = http or HttpClient(settings)
         self._rules = EndpointRules(settings)
@@ -155,9 +154,7 @@ class WebPushNetwork:
             code if (answer.status, code) in answers.TABLE[Network.WEBPUSH] else "",
             # Not the service's words: whoever registered the endpoint could write them.
             detail=answers.clock_hint(answer.header("Date"), now_s) if is_refusal else "",
-            retry_after_s=answers.retry_after_s(
-                pause, now_s=now_s, limit_s=self._settings.max_retry_after_s
-            ),
+            retry_after_s=answers.retry_after_s(pause, now_s=now_s),
         )
 
 
