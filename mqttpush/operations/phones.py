@@ -59,10 +59,13 @@ def enqueue(
     tx: Transaction,
     message: MessageSent,
     phone_payloads: Mapping[str, PhonePayload],
+    *,
+    may_be_refused: bool = True,
 ) -> MessageSent:
     """Make the jobs for phones of a push; returns it as it is to be emitted.
 
-    For pushes that keep no record; others use `send`. Raises LimitReached.
+    For pushes that keep no record; others use `send`. Raises LimitReached if it may be refused;
+    else phones miss it where too much of the app waits, for what nobody can be told to try again.
     """
     by_network: dict[str, dict[str, PhonePayload]] = {}
     for variant, payload in phone_payloads.items():
@@ -77,7 +80,10 @@ def enqueue(
         if network not in by_network:
             continue
         if _is_full(context, tx, app_id, network):
-            raise LimitReached("delivery.max_waiting_jobs", retry_after_s=RETRY_AFTER_S)
+            if may_be_refused:
+                raise LimitReached("delivery.max_waiting_jobs", retry_after_s=RETRY_AFTER_S)
+            tx.emit(PhonesRefused(app_id, network))
+            continue
         job = PushJob(
             app_id,
             network,

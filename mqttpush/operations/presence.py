@@ -77,4 +77,6 @@ class Presence:
                 rendered = payloads.render_presence(topic, thing, is_online, now_ms)
                 message_id = self._context.secrets.uuid()
                 told = MessageSent(message_id, Audience.of_topic(topic), rendered.payloads)
-                tx.emit(phones.enqueue(self._context, tx, told, rendered.phone_payloads))
+                # A phone misses it rather than that no thing's presence is written.
+                on_phones = (told, rendered.phone_payloads)
+                tx.emit(phones.enqueue(self._context, tx, *on_phones, may_be_refused=False))
