@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -132,13 +131,6 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not (
         parsed.is_multicast or parsed.is_reserved or parsed.is_link_local or parsed.is_unspecified
     )
-
-
-async def resolve_name(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, as the system's resolver gives them."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
 
 
 class Addresses:
