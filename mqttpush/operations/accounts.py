@@ -225,12 +225,8 @@ class Accounts:
             if password_hash is not None:
                 owner = Owner(user.app_id, user.subject)
                 react_to_user(context, tx, owner, "USER_PASSWORD_CHANGED")
-                kept = secret_hash(credentials.token or "")
-                began_ms = tx.tokens.created_ms(kept)
-                tx.tokens.delete_of(Owner(user.app_id, user.subject))
-                if began_ms is not None and not principal.is_admin:
-                    tx.tokens.insert(kept, principal, began_ms, NEVER_MS)
-                end_dead_sessions(tx, Owner(user.app_id, user.subject))
+                tx.tokens.delete_of(owner, but=secret_hash(credentials.token or ""))
+                end_dead_sessions(tx, owner)
             return _account(tx, principal, changed, credentials.token)
 
         return await context.store.write(unit)

@@ -301,11 +301,8 @@ class Principals:
             tx.users.update(replace(now, password_hash=new_hash))
             owner = Owner(now.app_id, now.subject)
             react_to_user(self._context, tx, owner, "USER_PASSWORD_CHANGED")
-            tx.tokens.delete_of(Owner(now.app_id, now.subject))
-            if not principal.is_admin and credentials.token is not None:
-                token_hash = secret_hash(credentials.token)
-                tx.tokens.insert(token_hash, principal, self._context.now_ms(), NEVER_MS)
-            end_dead_sessions(tx, Owner(now.app_id, now.subject))
+            tx.tokens.delete_of(owner, but=secret_hash(credentials.token or ""))
+            end_dead_sessions(tx, owner)
 
         try:
             await self._context.store.write(unit)

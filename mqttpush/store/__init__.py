@@ -177,7 +177,9 @@ class TokenTable(Protocol):
     def keep_newest(self, principal: Principal, count: int) -> None:
         """Delete the oldest of a principal's tokens that are too many."""
 
-    def delete_of(self, owner: Owner) -> int: ...
+    def delete_of(self, owner: Owner, *, but: bytes | None = None) -> int:
+        """Delete all of an owner's tokens, but for one as it is; returns how many."""
+
     def delete_expired(self, now_ms: int) -> int: ...
 
 

@@ -98,8 +98,9 @@ class Model:
             return None
         return principal if (principal.app_id, principal.id) in self.user_by_id else None
 
-    def delete_tokens_of(self, owner: Owner) -> int:
-        gone = [t for t, (p, _) in self.holder_by_token.items() if p.owner == owner]
+    def delete_tokens_of(self, owner: Owner, but: bytes | None = None) -> int:
+        own = [t for t, (p, _) in self.holder_by_token.items() if p.owner == owner]
+        gone = [token for token in own if token != but]
         for token in gone:
             del self.holder_by_token[token]
         return len(gone)

@@ -178,6 +178,10 @@ def tokens(draw: st.DrawFn) -> Operation:
             lambda tx: tx.tokens.delete_of(principal.owner),
             lambda model: model.delete_tokens_of(principal.owner),
         ),
+        "but for it delete all of the owner of": (
+            lambda tx: tx.tokens.delete_of(principal.owner, but=token),
+            lambda model: model.delete_tokens_of(principal.owner, but=token),
+        ),
         "delete expired": (
             lambda tx: tx.tokens.delete_expired(at_ms),
             lambda model: model.delete_expired_tokens(at_ms),

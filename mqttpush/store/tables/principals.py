@@ -403,10 +403,11 @@ class SqliteTokens(Table):
             (*who, count),
         )
 
-    def delete_of(self, owner: Owner) -> int:
+    def delete_of(self, owner: Owner, *, but: bytes | None = None) -> int:
         return self._execute(
-            "DELETE FROM access_tokens WHERE app_id = ? AND kind = ? AND principal_id = ?",
-            (owner.app_id, owner.kind, owner.id),
+            "DELETE FROM access_tokens WHERE app_id = ? AND kind = ? AND principal_id = ?"
+            " AND token_hash IS NOT ?",
+            (owner.app_id, owner.kind, owner.id, but),
         ).rowcount
 
     def delete_expired(self, now_ms: int) -> int:
