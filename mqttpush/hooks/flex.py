@@ -235,7 +235,7 @@ def _result(answer: _Answer, call: Call) -> Result:
     if not isinstance(status, int) or not 100 <= status <= 599:
         status = answer.status
     headers = call.response.get("headers") or {}
-    rendered = {"status": status, "headers": headers, "body": response.get("body")}
+    rendered = {"status": status, "headers": headers, "body": response.get("body", {})}
     return Result(not goes_on, request, rendered)
 
 

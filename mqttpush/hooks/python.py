@@ -166,7 +166,7 @@ class _Run:
         is_final = response.is_complete
         if self._call.hook_type in ("customEndpoint", "serverCode"):
             is_final = True
-            if self._returned is not None:
+            if self._returned is not None or self._call.hook_type == "serverCode":
                 response.body = self._returned
         left = {
             "body": request.body,

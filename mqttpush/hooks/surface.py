@@ -39,7 +39,7 @@ class Response:
     def __init__(self, fields: Json) -> None:
         self.status: int = fields.get("status") or 0
         self.headers: dict[str, str] = fields.get("headers") or {}
-        self.body: Any = fields.get("body")
+        self.body: Any = fields.get("body", {})
         self.is_complete = False
         self.problem: str | None = None
 

@@ -51,6 +51,7 @@ USER_COLLECTION: Final = "user"
 PROPERTIES_LIMIT_BYTES: Final = 8192
 _APPS_LIMIT: Final = 1000
 _MASTER: Final = "master"
+_NO_CONTENT: Final = 204
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the client gets."""
+    """What the client gets. body: any JSON; None is null, or with status 204 nothing."""
 
     status: int
     body: Any
@@ -158,7 +159,10 @@ class BusinessLogic:
                 "body": answer.body,
             }
             result = await self._run(code, asker, catalogue, exchange, "post", response)
-            answer = replace(_answer(result, default_status=answer.status), headers=answer.headers)
+            left = _answer(result, default_status=answer.status)
+            if answer.status == _NO_CONTENT != left.status and left.body is None:
+                left = replace(left, body={})  # there was none: its code has not chosen null
+            answer = replace(left, headers=answer.headers)
             if result.is_final:
                 break
         return answer
@@ -362,7 +366,7 @@ def _code(hook: Hook, common: str, services: Mapping[str, _Service]) -> Code:
 def _answer(result: Result, *, default_status: int) -> Answer:
     """The answer as scripts leave it: their bodies may be JSON in a string (spec kinvey 8.4)."""
     response = result.response
-    status, body = response.get("status"), response.get("body")
+    status, body = response.get("status"), response.get("body", {})
     if not status and not isinstance(status, bool):
         status = default_status
     if not isinstance(status, int) or not 200 <= status <= 599:
@@ -374,4 +378,4 @@ def _answer(result: Result, *, default_status: int) -> Answer:
         orjson.dumps(body)
     except (orjson.JSONEncodeError, TypeError) as exc:
         raise HookFailed(FailureKind.RUNTIME, f"the answer is not JSON: {exc}") from exc
-    return Answer(status, {} if body is None else body)
+    return Answer(status, body)

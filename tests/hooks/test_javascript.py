@@ -93,7 +93,7 @@ def test_a_pre_hook_changes_the_body_and_the_query() -> None:
         ("response.statusCode = 404; response.complete()", 404, {}),
         ("response.continue()", 200, {}),
         ("response.body = null; response.complete()", 200, None),
-        ("response.body = undefined; response.complete()", 200, None),
+        ("response.body = undefined; response.complete()", 200, {}),
         ("response.body = [1, 'a', null]; response.complete()", 200, [1, "a", None]),
         ("response.body = 'text'; response.complete()", 200, "text"),
         ("response.body = '{\"a\": 1}'; response.complete()", 200, {"a": 1}),

@@ -29,6 +29,15 @@ def endpoint(statements: str) -> dict[str, str]:
 HOOKS = {
     "js-changed": before("request.body.total = add(1, 2); response.continue();"),
     "js-kept": before("response.body = {message: 'kept'}; response.complete(202);"),
+    "js-null": before("response.body = null; response.complete();"),
+    "js-null-after": {
+        name: script(f"function {name}(request, response) {{ {statements} }}")
+        for name, statements in (
+            ("onPostInsert", "response.body = null; response.complete(200);"),
+            ("onPostUpdate", "response.body = null; response.continue();"),
+            ("onPostSave", "response.body = [response.body]; response.complete();"),
+        )
+    },
     "js-refused": before("response.error('x');"),
     "js-broken-after": {"onPostSave": script("function onPostSave() {\n foo();\n}")},
     "js-carried": {
@@ -50,6 +59,8 @@ ENDPOINTS = {
     "js-silent": endpoint(""),
     "js-secrets": endpoint("response.body = [modules.backendContext.getMasterSecret(), request"
                            ".headers.authorization]; response.complete();"),
+    "js-null": endpoint("response.body = null; response.complete();"),
+    "js-undefined": endpoint("response.body = undefined; response.complete();"),
     "js-logs": endpoint("modules.logger.warn({said: 1}); response.complete();"),
 }  # fmt: skip
 
@@ -90,6 +101,18 @@ def test_a_script_that_completes_stores_nothing(environment: Environment, user: 
     answer = environment.save(user, "js-kept")
     assert (answer.status_code, answer.json()) == (202, {"message": "kept"})
     assert not environment.stored("js-kept")
+
+
+@pytest.mark.spec("kinvey 8.4")
+def test_a_script_may_answer_null(environment: Environment, user: str) -> None:
+    for answer in (run(environment, user, "js-null"), environment.save(user, "js-null")):
+        assert (answer.status_code, answer.content) == (200, b"null")
+    assert run(environment, user, "js-undefined").content == b"{}"
+    made = environment.save(user, "js-null-after")
+    assert (made.status_code, made.content) == (200, b"null")
+    (stored,) = environment.stored("js-null-after")
+    path = f"/appdata/:app/js-null-after/{stored['_id']}"
+    assert environment.call("PUT", path, user, {}).content == b"[null]"
 
 
 @pytest.mark.spec("kinvey 8.4")

@@ -39,7 +39,7 @@ function requestParts(request, temporary, properties) {
   );
 }
 
-// Scripts assign JSON text as well as values.
+// Scripts assign JSON text as well as values. What has no JSON (undefined) is an empty object.
 function bodyText(body) {
   if (typeof body === "string" && /^\s*[[{]/.test(body)) {
     try {
@@ -48,7 +48,7 @@ function bodyText(body) {
       return core.stringify(body);
     }
   }
-  return core.stringify(body);
+  return core.stringify(body) ?? "{}";
 }
 
 function makeResponse(call, leave) {

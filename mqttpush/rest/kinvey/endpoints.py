@@ -10,7 +10,7 @@ from mqttpush.errors import InvalidRequest
 from mqttpush.models import Json
 from mqttpush.operations.business_logic import Exchange
 from mqttpush.operations.running import Running
-from mqttpush.rest.kinvey.pipeline import asker_of
+from mqttpush.rest.kinvey.pipeline import asker_of, response_of
 from mqttpush.rest.kinvey.wire import JSON_TYPE, MASTER_ONLY, USER_OR_MASTER, Gate
 from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
@@ -52,7 +52,7 @@ class EndpointRoutes:
             client_app_version=request.headers.get("x-kinvey-client-app-version"),
         )
         answer = await self._business_logic.endpoint(asker_of(visit), exchange)
-        return ApiResponse(answer.status, answer.body)
+        return response_of(answer)
 
     async def send_email(self, request: ApiRequest) -> ApiResponse:
         visit = await self._gate.enter(request, MASTER_ONLY)

@@ -26,6 +26,7 @@ from mqttpush.rest.kinvey.wire import Kind, Visit
 from mqttpush.rest.messages import ApiResponse
 
 USER_COLLECTION = "user"
+_NULL = b"null"  # a response's body None is none at all
 
 
 class Operation(StrEnum):
@@ -79,7 +80,7 @@ class Pipeline:
         )
         final = await logic.before(asker, exchange, operation.value)
         if final is not None:
-            return ApiResponse(final.status, final.body)
+            return response_of(final)
         try:
             query = _query_of(exchange.params)
             response = await verb(replace(hooked, body=exchange.body, query=query))
@@ -87,15 +88,19 @@ class Pipeline:
             if operation is not Operation.LOGIN:
                 raise  # what the database refuses has no post-hook (8.1)
             response = render_error(exc)
-        if response.status >= 400 and operation is not Operation.LOGIN:
-            return response
         before = Answer(response.status, response.body, response.headers)
         after = await logic.after(asker, exchange, operation.value, before)
         if after is before:
             return response
-        if after.status != 204:
-            return ApiResponse(after.status, after.body, headers=response.headers)
-        return ApiResponse(204, headers=response.headers)
+        return response_of(after, response.headers)
+
+
+def response_of(answer: Answer, headers: Mapping[str, str] | None = None) -> ApiResponse:
+    """What code left, null too. headers: of the verb's response, which code cannot change."""
+    response = ApiResponse(answer.status, headers=dict(headers or {}))
+    if answer.status != 204:
+        response.body = _NULL if answer.body is None else answer.body
+    return response
 
 
 def asker_of(visit: Visit) -> Asker:

@@ -19,12 +19,19 @@ import json
 def leave(request, response, modules):
     """As the header says: a status, a body, parameters."""
     wish = json.loads(request.headers.get("x-wish", "{}"))
+    if "answer" in wish:
+        response.body = wish["answer"]
     if "status" in wish:
         response.complete(wish["status"])
     if "body" in wish:
         request.body = wish["body"]
     if "params" in wish:
         request.params = wish["params"]
+
+def leave_after(request, response, modules):
+    wish = json.loads(request.headers.get("x-wish", "{}"))
+    if "after" in wish:
+        response.complete(wish["after"])
 '''
 
 
@@ -35,6 +42,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     (folder / "strange_hooks.py").write_text(HOOKS)
     hook = {"type": "python", "entryPoint": "strange_hooks:leave"}
     hooks = dict.fromkeys(("onPreFetch", "onPreSave", "onPreDelete", "onPreLogin"), hook)
+    hooks["onPostDelete"] = {"type": "python", "entryPoint": "strange_hooks:leave_after"}
     content = {"schemaVersion": "1.0.0", "configType": "environment"}
     file = folder / "environment.json"
     file.write_text(json.dumps({**content, "collectionHooks": {"user": hooks}}))
@@ -65,6 +73,23 @@ def test_a_status_of_code_leaves_the_connection_whole(
         answer = ask(code, {"status": wished})
         assert answer.status_code == told
         assert answer.content == (b"" if told in (204, 304) else b"{}")
+
+
+@pytest.mark.spec("kinvey 8.4")
+@pytest.mark.parametrize("body", [None, False, 0, "", "text", [], {}])
+def test_an_answer_of_code_may_be_any_json(code: Environment, body: Any) -> None:
+    answer = ask(code, {"status": 200, "answer": body})
+    assert answer.headers["content-type"] == "application/json;charset=UTF-8"
+    assert answer.content == json.dumps(body).encode()
+
+
+@pytest.mark.spec("kinvey 8.4")
+@pytest.mark.parametrize(("wished", "content"), [(200, b"{}"), (204, b"")])
+def test_no_body_is_not_null_once_code_gives_it_another_status(
+    code: Environment, wished: int, content: bytes
+) -> None:
+    answer = ask(code, {"after": wished}, "DELETE", f"user/{code.member().id}?hard=true")
+    assert (answer.status_code, answer.content) == (wished, content)
 
 
 @pytest.mark.spec("kinvey 8.3")
