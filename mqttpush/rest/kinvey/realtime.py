@@ -199,6 +199,7 @@ class RealtimeRoutes:
     async def poll(self, request: ApiRequest) -> ApiResponse:
         """tt: the timetoken of the last answer, 0 at first, when the answer comes at once."""
         _take_token(request, "auth")
+        timetoken = _timetoken(request.query.get("tt", "0"))
         try:
             visit = await self._gate.enter(request, USER_ONLY)
             name, token = request.query.get("uuid", ""), visit.credentials.token or ""
@@ -206,7 +207,6 @@ class RealtimeRoutes:
         except DomainError:
             refusal = {"status": 403, "error": True, "message": "Forbidden", "service": "Live"}
             return ApiResponse(403, refusal)
-        timetoken = _timetoken(request.query.get("tt", "0"))
         if timetoken == 0:
             timetoken = stream.begin(self._streams.now())
             return ApiResponse(200, _messages(visit.app_id, timetoken, ()))

@@ -88,6 +88,19 @@ def test_a_time_that_is_none_is_refused(env: Environment, ann: Member, timetoken
 
 
 @pytest.mark.spec("kinvey 6")
+def test_a_name_that_asked_for_no_time_takes_nothing_from_another(
+    env: Environment, ann: Member, bob: Member, books: str
+) -> None:
+    register(env, ann)
+    follow(env, ann, books)
+    assert poll(env, ann, "x", uuid="pn-one").status_code == 400
+    env.ok("POST", f"appdata/{books}", bob.authorization, {"n": 1})
+    begun = poll(env, ann, "0", uuid="pn-other").json()["t"]["t"]
+    assert poll(env, ann, "0", uuid="pn-one").status_code == 200
+    assert heard(env, ann, begun, uuid="pn-other") == [(f"{env.key}.c-{books}", 1)]
+
+
+@pytest.mark.spec("kinvey 6")
 @pytest.mark.parametrize("more", [{"auth": "x"}, {"auth": ""}, {"uuid": "x" * 300}, {"uuid": ""}])
 def test_a_poll_of_nobody_is_forbidden(env: Environment, ann: Member, more: dict[str, str]) -> None:
     register(env, ann)
