@@ -4,13 +4,14 @@ Owns the live index: which connected clients hear which bucket or topic. Knows n
 sent. The one idea: the index is a fold over what transactions emit, in commit order. A client's
 attachment, a subscription and a write are applied one after the other as they were committed, so a
 push goes out if and only if its source was heard at that moment, without a lock or a second look.
+What then waits for a slow reader names its sources, and is withdrawn when he hears none any more.
 
 Memory follows connections: a source nobody connected hears costs nothing here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -36,7 +37,7 @@ from mqttpush.events import (
     SubscriptionRemoved,
 )
 from mqttpush.metrics import Metrics
-from mqttpush.models import NEVER_MS, Audience, Owner
+from mqttpush.models import NEVER_MS, Audience, ObjectEventType, Owner
 
 
 class CloseReason(Enum):
@@ -47,7 +48,8 @@ class CloseReason(Enum):
 
 
 Handle = Any  # the MQTT server's connection, opaque here
-FanOut = Callable[[Iterable[Handle], bytes, str | None], int]
+FanOut = Callable[[Iterable[Handle], bytes, str | None, Sequence[int]], int]
+Withdraw = Callable[[Iterable[Handle], int, Set[int]], None]
 
 
 @dataclass(slots=True)
@@ -79,11 +81,18 @@ def _one_after_other(
     return both
 
 
+def _source_keys_of(message: MessageSent) -> Sequence[int]:
+    source = message.audience.source
+    return (source.key,) if source is not None else ()
+
+
 class Router:
     """Applies what was committed: events to clients, changes to the index.
 
-    fan_out(handles, payload, conflation_key): send one payload to many. close(handle, why): end a
-    connection whose right to be there is gone. is_open(handle): is it still one?
+    fan_out(handles, payload, conflation_key, source_keys): send one payload to many.
+    withdraw(handles, source_key, heard_keys): do not send them what still waits for them by that
+    source, if they hear it by none of these. close(handle, why): end a connection whose right to be
+    there is gone. is_open(handle): is it still one?
     render_event(event, when_ms): the payload that all clients of a source get.
     on_routed(message, live, taken): so many connections were meant, so many took it.
     on_command_routed(command, taken): likewise. on_presence(owner, is_online): his first connection
@@ -96,6 +105,7 @@ class Router:
         self,
         *,
         fan_out: FanOut,
+        withdraw: Withdraw,
         close: Callable[[Handle, CloseReason], None],
         is_open: Callable[[Handle], bool],
         render_event: Callable[[ObjectEvent, int], bytes],
@@ -110,6 +120,7 @@ class Router:
         also: Mapping[type, Callable[[Any], None]] | None = None,
     ) -> None:
         self._fan_out = fan_out
+        self._withdraw = withdraw
         self._close = close
         self._is_open = is_open
         self._render_event = render_event
@@ -203,7 +214,10 @@ class Router:
                 handles.update(dict.fromkeys(self._handles_of(filter_key)))
         if handles:
             payload = self._render_event(event, self._now_ms())
-            self._fan_out(handles, payload, f"{event.source.key}/{event.object_id}")
+            source_keys = (event.source.key, *event.filter_keys)
+            if event.type is ObjectEventType.BUCKET_DELETED:
+                source_keys = ()  # the last word about a source, which ends with it
+            self._fan_out(handles, payload, f"{event.source.key}/{event.object_id}", source_keys)
 
     def _message_sent(self, message: MessageSent) -> None:
         is_topic = message.audience.source is not None
@@ -213,7 +227,9 @@ class Router:
         if handles and message.is_once:
             taken_count = self._send_once(message, handles)
         elif handles:
-            taken_count = self._fan_out(handles, message.payloads["mqtt"], None)
+            taken_count = self._fan_out(
+                handles, message.payloads["mqtt"], None, _source_keys_of(message)
+            )
         self._on_routed(message, len(handles), taken_count)
 
     def _send_once(self, message: MessageSent, handles: Sequence[Handle]) -> int:
@@ -224,8 +240,9 @@ class Router:
             handles_by_owner.setdefault(owner, []).append(handle)
         taken_count = 0
         reached = []
+        source_keys = _source_keys_of(message)
         for owner, own in handles_by_owner.items():
-            count = self._fan_out(own, message.payloads["mqtt"], None)
+            count = self._fan_out(own, message.payloads["mqtt"], None, source_keys)
             taken_count += count
             if count:
                 reached.append(owner)
@@ -236,7 +253,7 @@ class Router:
     def _command_sent(self, command: CommandSent) -> None:
         self._metrics.events_routed.add("command")
         live = self._live_by_owner.get(command.thing)
-        taken_count = self._fan_out(live.handles, command.payload, None) if live else 0
+        taken_count = self._fan_out(live.handles, command.payload, None, ()) if live else 0
         self._on_command_routed(command, taken_count)
 
     def _handles_of_message(self, message: MessageSent) -> Sequence[Handle]:
@@ -307,11 +324,14 @@ class Router:
         if live is not None and change.source_key in live.source_keys:
             live.source_keys.discard(change.source_key)
             self._drop_owner_of_source(change.source_key, change.owner)
+            self._withdraw(live.handles, change.source_key, live.source_keys)
 
     def _source_removed(self, change: SourceRemoved) -> None:
-        for owner in self._owners_by_source.pop(change.source_key, ()):
-            self._live_by_owner[owner].source_keys.discard(change.source_key)
         self._handles_by_source.pop(change.source_key, None)
+        for owner in self._owners_by_source.pop(change.source_key, ()):
+            live = self._live_by_owner[owner]
+            live.source_keys.discard(change.source_key)
+            self._withdraw(live.handles, change.source_key, live.source_keys)
 
     def _installation_changed(self, change: InstallationChanged) -> None:
         for handle in self._handles_of_installation(change.owner, change.installation_id):

@@ -219,9 +219,10 @@ class Server:
             now_ms=now_ms,
         )
         self.router = Router(
-            fan_out=lambda handles, payload, key: self.broker.fan_out(
-                handles, payload, conflation_key=key
+            fan_out=lambda handles, payload, key, sources: self.broker.fan_out(
+                handles, payload, conflation_key=key, source_keys=sources
             ),
+            withdraw=lambda *change: self.broker.withdraw(*change),
             close=lambda handle, why: self.broker.close(handle, _CLOSE_CODES[why]),
             is_open=lambda handle: handle.connection.state is not State.CLOSED,
             render_event=payloads.render_event,

@@ -18,7 +18,7 @@ from mqttpush.events import (
     SubscriptionAdded,
     SubscriptionRemoved,
 )
-from mqttpush.models import Audience, SourceKind
+from mqttpush.models import Audience, ObjectEventType, SourceKind
 from mqttpush.router import CloseReason
 from tests.support import nouns
 from tests.support.routers import (
@@ -107,6 +107,34 @@ def test_a_removed_source_is_heard_no_more(stage: Stage) -> None:
     stage.apply(SourceRemoved(BUCKET))
     assert stage.hearers_of_event(BUCKET) == []
     assert stage.hearers_of_event(OTHER_BUCKET) == ["anna-1"]
+
+
+def test_who_hears_a_source_no_more_loses_what_waits_by_it_alone(stage: Stage) -> None:
+    stage.attach("anna-1", ANNA, BUCKET, FILTER)
+    stage.attach("anna-2", ANNA, BUCKET, FILTER)
+    stage.attach("ben-1", BEN, BUCKET)
+    stage.apply(SubscriptionRemoved(BUCKET, ANNA), SubscriptionRemoved(BUCKET, ANNA))
+    assert stage.broker.withdrawn == [(["anna-1", "anna-2"], BUCKET, {FILTER})]
+    stage.apply(SourceRemoved(BUCKET), SourceRemoved(FILTER))
+    assert stage.broker.withdrawn[1:] == [
+        (["ben-1"], BUCKET, set()),
+        (["anna-1", "anna-2"], FILTER, set()),
+    ]
+
+
+def test_a_push_names_the_sources_by_which_it_is_heard(stage: Stage) -> None:
+    stage.attach("anna-1", ANNA, BUCKET, TOPIC)
+    stage.hearers_of_event(BUCKET, FILTER)
+    stage.hearers_of_message(TOPIC)
+    stage.hearers_of_direct(ANNA)
+    assert stage.broker.source_keys == [(BUCKET, FILTER), (TOPIC,), ()]
+
+
+def test_the_last_word_about_a_bucket_is_not_withdrawn_with_it(stage: Stage) -> None:
+    stage.attach("anna-1", ANNA, BUCKET)
+    deleted = object_event(BUCKET, FILTER)._replace(type=ObjectEventType.BUCKET_DELETED)
+    stage.apply(deleted, SourceRemoved(BUCKET))
+    assert stage.broker.source_keys == [()]
 
 
 def test_a_client_that_closed_before_its_commit_is_not_attached(stage: Stage) -> None:

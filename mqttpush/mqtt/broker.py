@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from math import inf
 from typing import Protocol
 
@@ -117,14 +117,28 @@ class Broker:
         return self._admission.authenticated_count
 
     def fan_out(
-        self, handles: Iterable[Handle], payload: bytes, *, conflation_key: str | None = None
+        self,
+        handles: Iterable[Handle],
+        payload: bytes,
+        *,
+        conflation_key: str | None = None,
+        source_keys: Sequence[int] = (),
     ) -> int:
         """Append one QoS 0 PUBLISH per handle and return how many took it; written at tick's end.
 
         payload: UTF-8 JSON. conflation_key: of two waiting pushes of one key the older is the first
-        to go when a slow reader's outbox is full. Cost: two look-ups and one append a handle.
+        to go when a slow reader's outbox is full. source_keys: see `withdraw`. Cost: two look-ups
+        and one append a handle.
         """
-        return self._pushes.fan_out(handles, payload, conflation_key)
+        return self._pushes.fan_out(handles, payload, conflation_key, source_keys)
+
+    def withdraw(self, handles: Iterable[Handle], source_key: int, heard_keys: Set[int]) -> None:
+        """These handles hear `source_key` no longer, and still `heard_keys`.
+
+        A push with that key that waits for one of them is dropped, unless one of its other keys is
+        heard. What the socket has been given goes out. Cost: a look at what waits for them.
+        """
+        self._pushes.withdraw(handles, source_key, heard_keys)
 
     def respond(self, handle: Handle, mqtt_topic: str, payload: bytes) -> bool:
         """Publish on an explicit topic to one connection; False if it is gone or does not read."""

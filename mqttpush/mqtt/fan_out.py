@@ -8,7 +8,7 @@ be the whole cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from mqttpush.metrics import Metrics
 from mqttpush.mqtt.connection import NO_PACKET_LIMIT, Rules, State
@@ -49,12 +49,18 @@ class FanOut:
         metrics.outbox_packets.read = lambda: self._totals.packet_count
         metrics.outbox_bytes.read = lambda: self._totals.size_bytes
 
-    def fan_out(self, handles: Iterable[Handle], payload: bytes, conflation_key: str | None) -> int:
+    def fan_out(
+        self,
+        handles: Iterable[Handle],
+        payload: bytes,
+        conflation_key: str | None,
+        source_keys: Sequence[int],
+    ) -> int:
         """Append one QoS 0 PUBLISH per handle and return how many took it.
 
         Hot: two look-ups and one append a handle, no system call.
         """
-        push = Push(payload, conflation_key)
+        push = Push(payload, conflation_key, source_keys)
         size_bytes = len(payload)
         dirty = self._dirty
         taken_count = 0
@@ -126,6 +132,20 @@ class FanOut:
         if not self._is_flush_due:
             self._is_flush_due = True
             self._call_soon(self.flush)
+
+    def withdraw(self, handles: Iterable[Handle], source_key: int, heard_keys: Set[int]) -> None:
+        """These hear `source_key` no longer: what waits for them by it alone is not sent."""
+        for handle in handles:
+            outbox, backlog = handle.outbox, handle.backlog
+            count = 0
+            if outbox:
+                kept = [push for push in outbox if not push.is_withdrawn(source_key, heard_keys)]
+                count = len(outbox) - len(kept)
+                outbox[:] = kept
+            if backlog:
+                count += backlog.withdraw(source_key, heard_keys)
+            if count:
+                self._metrics.pushes_dropped.add("withdrawn", handle.app_id, count=count)
 
     def drop_all(self, handle: Handle) -> None:
         """The connection is over: count what it will not get."""

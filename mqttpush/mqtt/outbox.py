@@ -8,6 +8,7 @@ they are written, so a thousand slow readers of one event hold its payload once.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from mqttpush.mqtt.codec import push_parts
@@ -18,14 +19,24 @@ _TOPIC_ALIAS_PROPERTIES = b"\x03\x23\x00\x01"
 
 
 class Push:
-    """One payload for any number of clients."""
+    """One payload for any number of clients.
 
-    __slots__ = ("conflation_key", "parts_by_variant", "payload")
+    source_keys: hearing one of them is the right to get it; empty: nothing takes that right.
+    """
 
-    def __init__(self, payload: bytes, conflation_key: str | None) -> None:
+    __slots__ = ("conflation_key", "parts_by_variant", "payload", "source_keys")
+
+    def __init__(
+        self, payload: bytes, conflation_key: str | None, source_keys: Sequence[int] = ()
+    ) -> None:
         self.payload = payload
         self.conflation_key = conflation_key
+        self.source_keys = source_keys
         self.parts_by_variant: dict[Variant, tuple[bytes, bytes]] = {}
+
+    def is_withdrawn(self, source_key: int, heard_keys: Set[int]) -> bool:
+        """Is it for nobody who no longer hears `source_key` and still hears `heard_keys`?"""
+        return source_key in self.source_keys and heard_keys.isdisjoint(self.source_keys)
 
 
 class Variant:
@@ -137,7 +148,7 @@ class BacklogTotals:
 
 
 class Backlog:
-    """Pushes waiting for one slow reader, within bounds; every method costs O(1) a push."""
+    """Pushes waiting for one slow reader, within bounds; arrivals and drops cost O(1) a push."""
 
     __slots__ = ("_latest_by_key", "_pushes", "_superseded", "_totals", "size_bytes")
 
@@ -177,6 +188,18 @@ class Backlog:
             del self._latest_by_key[key]
         self._removed(push)
         return "outbox_full"
+
+    def withdraw(self, source_key: int, heard_keys: Set[int]) -> int:
+        """Give up what came by `source_key` alone; how many. Costs a look at all that waits."""
+        kept = [
+            push for push in self._pushes.values() if not push.is_withdrawn(source_key, heard_keys)
+        ]
+        withdrawn_count = len(self._pushes) - len(kept)
+        if withdrawn_count:
+            self.take_all()
+            for push in kept:
+                self.append(push)
+        return withdrawn_count
 
     def take_all(self) -> list[Push]:
         """Everything in order of arrival; the backlog is empty afterwards."""

@@ -266,7 +266,7 @@ def test_a_push_is_delivered_if_and_only_if_its_source_is_readable(
 
 @asynccontextmanager
 async def open_world() -> AsyncIterator[World]:
-    def fan_out(handles: Iterable[Connection], _: bytes, __: str | None) -> int:
+    def fan_out(handles: Iterable[Connection], *_: object) -> int:
         count = 0
         for connection in handles:
             connection.received += 1
@@ -280,6 +280,7 @@ async def open_world() -> AsyncIterator[World]:
     metrics = Metrics()
     router = Router(
         fan_out=fan_out,
+        withdraw=lambda *_: None,
         close=close,
         is_open=lambda connection: connection.is_open,
         render_event=payloads.render_event,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from mqttpush.events import (
@@ -29,16 +29,28 @@ class Broker:
     """What a router is given for an MQTT server: keeps what it was told."""
 
     pushes: list[tuple[list[str], bytes, str | None]] = field(default_factory=list)
+    source_keys: list[Sequence[int]] = field(default_factory=list)  # of each push so far
+    withdrawn: list[tuple[list[str], int, set[int]]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     reasons: list[CloseReason] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     rendered: list[tuple[ObjectEvent, int]] = field(default_factory=list)
 
-    def fan_out(self, handles: Iterable[str], payload: bytes, conflation_key: str | None) -> int:
+    def fan_out(
+        self,
+        handles: Iterable[str],
+        payload: bytes,
+        conflation_key: str | None,
+        source_keys: Sequence[int],
+    ) -> int:
         listed = list(handles)
+        self.source_keys.append(source_keys)
         self.pushes.append((listed, payload, conflation_key))
         return sum(handle not in self.full for handle in listed)
+
+    def withdraw(self, handles: Iterable[str], source_key: int, heard_keys: Set[int]) -> None:
+        self.withdrawn.append((list(handles), source_key, set(heard_keys)))
 
     def close(self, handle: str, reason: CloseReason) -> None:
         self.closed.append(handle)
@@ -70,6 +82,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.router = Router(
             fan_out=self.broker.fan_out,
+            withdraw=self.broker.withdraw,
             close=self.broker.close,
             is_open=lambda handle: handle not in self.broker.gone,
             render_event=self.broker.render,
