@@ -129,7 +129,8 @@ class BoundedProtocol(HttpToolsProtocol):
         bounds = self._bounds
         limit = bounds.settings.max_connections
         self.limit_concurrency = None
-        if len(self.connections) >= limit or len(self.tasks) >= limit:
+        # A task that has answered may still be there when the next request of its client comes.
+        if len(self.connections) > limit or len(self.tasks) > limit:
             bounds.limits_reached.add("http.max_connections")
             self.limit_concurrency = limit  # uvicorn looks for itself, and answers 503
         if self in bounds.deadlines:
