@@ -205,14 +205,17 @@ class Application:
             b"",
             self._settings.public_url or f"{request.scope['scheme']}://{_authority(request)}",
             self._settings.max_json_depth,
-            address=self._client_of(request.scope, headers),
+            address=self._client_of(request),
         )
 
-    def _client_of(self, scope: Scope, headers: Mapping[str, str]) -> str:
-        peer: str = scope["client"][0] if scope["client"] else ""
+    def _client_of(self, request: Request) -> str:
+        client = request.scope["client"]
+        peer: str = client[0] if client else ""
         if not self._admission.believes_proxies:
             return peer
-        return self._admission.client_of(peer, headers.get("x-forwarded-for"))
+        # Some proxies append a line of their own; several lines are one list (RFC 9110 5.3).
+        lines = request.headers.getlist("x-forwarded-for")
+        return self._admission.client_of(peer, ",".join(lines) if lines else None)
 
     async def _answer(
         self, request: Request, api_request: ApiRequest, edge: Edge, path: str

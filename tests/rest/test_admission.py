@@ -133,6 +133,9 @@ def test_requests_over_the_rate_are_told_in_the_words_of_the_dialect(
     refused = api.call("POST", "/users", content=b"x" * 3_000_000, headers=headers)
     assert_refused(refused, 429, "TOO_MANY_REQUESTS")
     assert int(refused.headers["retry-after"]) <= 5
+    lines = [("X-Forwarded-For", "203.0.113.2"), ("X-Forwarded-For", "127.0.0.1")]
+    again = httpx.get(f"{server.url}/health/live", headers=lines, trust_env=False)
+    assert again.status_code == 429
     kinvey = env.call("GET", "user/_me", env.app, X_Forwarded_For="203.0.113.1")
     assert_error(kinvey, 429, "TooManyRequests")
     assert int(kinvey.headers["retry-after"]) <= 5
