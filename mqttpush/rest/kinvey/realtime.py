@@ -8,6 +8,7 @@ host. A stream of frames belongs to a session; the two HTTP ways read the same k
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -174,7 +175,8 @@ class RealtimeRoutes:
             # what is written in between waits here.
             key = (visit.app_id, device_id, token)
             if self._open_stream_of(key) is None:
-                await self._attached(key, device_id, visit.credentials, is_spare=True)
+                with suppress(InvalidRequest):  # it is another session that registered, and listens
+                    await self._attached(key, device_id, visit.credentials, is_spare=True)
         return ApiResponse(200, {})
 
     async def leave(self, request: ApiRequest) -> ApiResponse:

@@ -17,6 +17,7 @@ from mqttpush.kinvey import Permission
 from tests.support.collections import Environment, Member, assert_error
 from tests.support.device import TIMEOUT_S, Device
 from tests.support.operating import choose, operate
+from tests.support.rest import unique
 from tests.support.server import Server
 
 
@@ -249,6 +250,20 @@ def test_what_is_written_before_a_follower_first_polls_waits_for_him(
     more = env.ok("POST", f"appdata/{books}", bob.authorization, {"n": 2})
     came = env.http.get(url, params={**parameters, "tt": came["t"]["t"]}).json()
     assert [each["d"] for each in came["m"]] == [more]
+
+
+@pytest.mark.spec("kinvey 6")
+def test_another_session_of_the_user_says_what_a_client_follows(
+    env: Environment, ann: Member, books: str
+) -> None:
+    body = {"username": unique("user"), "password": "secret"}
+    made = env.ok("POST", "user", env.app, body)
+    first = Member(made["_id"], made["_kmd"]["authtoken"])
+    second = Member(first.id, env.ok("POST", "user/login", env.app, body)["_kmd"]["authtoken"])
+    with by_mqtt(register(env, first)) as device:
+        follow(env, second, books)
+        env.ok("POST", f"appdata/{books}", ann.authorization, {"n": 1})
+        assert device.next_push()["message"]["n"] == 1
 
 
 @pytest.mark.spec("kinvey 6")
