@@ -386,8 +386,7 @@ class Installations:
         ]
         others.sort(key=lambda each: each.updated_ms, reverse=True)
         for each in others[self._context.limits.max_browsers_per_owner - 1 :]:
-            tx.installations.delete(each.installation_id)
-            tx.emit(InstallationRemoved(each.owner, each.installation_id))
+            uninstall(self._context, tx, each)
 
     def _checked_token(self, device_type: DeviceType, token: str) -> str:
         """The token as it is kept; raises InvalidRequest for one the network would not know."""

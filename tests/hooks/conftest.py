@@ -19,7 +19,11 @@ from tests.support.server import Server, call_cli, run_cli
 
 SAMPLE = Path(__file__).parent / "sample_hooks.py"
 MODULE = "sample_hooks"
-SETTINGS = {"HOOKS__PYTHON_MODULES": f'["{MODULE}"]', "HOOKS__WALL_LIMIT_S": "2"}
+SETTINGS = {
+    "HOOKS__PYTHON_MODULES": f'["{MODULE}"]',
+    "HOOKS__WALL_LIMIT_S": "2",
+    "LIMITS__MAX_BROWSERS_PER_OWNER": "1",
+}
 
 
 def python(function: str) -> dict[str, str]:

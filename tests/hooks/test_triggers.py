@@ -13,6 +13,7 @@ from tests.hooks.conftest import MODULE, Environment
 from tests.hooks.test_server_code import CURRENT, HOOKS_TYPE, wait_for, when
 from tests.support.rest import Account, Api, unique
 from tests.support.server import Server
+from tests.support.tokens import subscription
 
 pytestmark = pytest.mark.spec("kii 11")
 
@@ -33,8 +34,8 @@ class Watch:
     api: Api
     admin: str
 
-    def install(self, account: Account, token: str) -> str:
-        body = {"deviceType": "ANDROID", "installationRegistrationID": token}
+    def install(self, account: Account, token: Any, device_type: str = "ANDROID") -> str:
+        body = {"deviceType": device_type, "installationRegistrationID": token}
         made = self.api.ok("POST", "/installations", token=account.token, json=body)
         return str(made["installationID"])
 
@@ -136,6 +137,12 @@ def test_a_phone_that_changes_hands_goes_from_one_and_comes_to_the_other(watch: 
         [("CREATED", each) for each in (first.id, second.id, user_id)]
         + [("DELETED", each) for each in (first.id, second.id)]
     )
+
+
+def test_a_browser_that_makes_room_for_another_is_told(watch: Watch) -> None:
+    user = watch.api.pseudo_user()
+    oldest, _ = (watch.install(user, subscription(unique("b")), "WEBPUSH") for _ in range(2))
+    watch.await_events("installationID", oldest, *EVENTS["installations"])
 
 
 def test_phones_taken_off_a_user_s_list_are_told(watch: Watch) -> None:
