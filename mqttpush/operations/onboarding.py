@@ -135,7 +135,7 @@ class Onboarding:
             tx.tokens.delete_of(Owner(thing.app_id, thing.subject))
 
         await context.store.read(allowed)
-        password_hash = await context.passwords.hash_of_thing(password)
+        password_hash = await context.passwords.hash_of_thing(password, credentials.address)
         await context.store.write(unit)
 
     def _find(
