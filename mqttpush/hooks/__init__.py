@@ -61,6 +61,10 @@ class HookFailed(CodeFailed):
         super().__init__(kind.value, debug[:DEBUG_LIMIT_CHARACTERS], status=status)
 
 
+class FunctionMissing(HookFailed):
+    """The script has no function of this name, or could not have one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """What runs. language decides which of the rest counts.

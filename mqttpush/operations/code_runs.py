@@ -28,7 +28,16 @@ from mqttpush.errors import (
     PrincipalDisabled,
     StoreError,
 )
-from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, Language, Result
+from mqttpush.hooks import (
+    Call,
+    Code,
+    FailureKind,
+    FunctionMissing,
+    HookFailed,
+    Host,
+    Language,
+    Result,
+)
 from mqttpush.hooks.engine import Engine
 from mqttpush.metrics import Metrics
 from mqttpush.models import NEVER_MS, App, Credentials, Json, PrincipalKind
@@ -116,9 +125,12 @@ class CodeRuns:
         runnable = await self._server_code.runnable(credentials, version_id, endpoint)
         deployed = await self._context.store.read(lambda tx: _deployed(tx, runnable))
         request_id = self._context.secrets.document_id()
-        result = await self._run_code(
-            deployed, request_id, endpoint, parameters, 0, _asker(runnable)
-        )
+        own = (request_id, endpoint, parameters, 0, _asker(runnable))
+        try:
+            result = await self._run_code(deployed, *own)
+        except FunctionMissing as exc:
+            app_id = deployed.app.app_id
+            raise NotFound("server_code_endpoint", endpoint, app_id=app_id) from exc
         return result.response.get("body")
 
     async def check(self, source: str) -> None:

@@ -207,6 +207,24 @@ def test_a_script_that_does_not_parse_is_refused_at_upload(code_api: Api) -> Non
 
 
 @pytest.mark.spec("kii 11")
+def test_an_endpoint_that_the_script_does_not_define_is_404(code_api: Api) -> None:
+    lines = (
+        "const bound = 7; function main() { return 1; }\nconst valueOf = () => 2; function odd() {"
+    )
+    lies = 'throw new ReferenceError("the script defines no function odd"); }'
+    version = deploy(code_api, lines + lies).json()["versionID"]
+    path = f"/server-code/versions/{version}"
+    for name in ("Main", "bound", "parseInt", "toString", "constructor", "x-y", "a%20b", "7"):
+        answer = code_api.call("POST", f"{path}/{name}", json={})
+        told = (answer.status_code, answer.json()["errorCode"])
+        assert told == (404, "SERVER_CODE_ENDPOINT_NOT_FOUND"), name
+    answer = code_api.call("POST", f"{path}/odd", json={})
+    assert (answer.status_code, answer.json()["errorCode"]) == (400, "SERVER_CODE_FAILED")
+    for name, value in (("main", 1), ("valueOf", 2)):
+        assert code_api.ok("POST", f"{path}/{name}", json={})["returnedValue"] == value
+
+
+@pytest.mark.spec("kii 11")
 def test_server_code_writes_an_object_and_sends_to_a_topic(code_api: Api) -> None:
     bucket, topic = unique("bucket"), unique("topic")
     admin = code_api.admin_token()

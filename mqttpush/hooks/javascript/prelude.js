@@ -12,6 +12,7 @@
   const { now } = Date;
   const evaluate = globals.eval;
   const enqueue = globals.queueMicrotask;
+  const inherited = Reflect.getPrototypeOf(globals);
   const isArray = Array.isArray;
   const create = Object.create;
   const ErrorType = Error;
@@ -231,21 +232,24 @@
   function functionNamed(name) {
     const known = getDescriptor(globals, name);
     if (known && !known.enumerable) return undefined;
-    return evaluate("typeof " + name + ' === "function" ? ' + name + " : undefined");
+    const found = evaluate("typeof " + name + ' === "function" ? ' + name + " : undefined");
+    return known || found !== inherited[name] ? found : undefined;
   }
 
+  // Answers "missing" for a script that has not the function: who asked for it learns of that.
   function start(text) {
     const call = parse(text);
     limits = call.limits;
     logRoom = limits.log;
     core.call = call;
     const run = functionNamed(call.function);
-    if (!run) throw new ReferenceError("the script defines no function " + call.function);
+    if (!run) return "missing";
     const promised = call.hookType === "serverCode" ? load("kii")(run) : kinvey(run);
     // Of an asynchronous function the exception is in its promise; what else it returns is nothing.
     if (promised instanceof PromiseType) {
       apply(thenOf, promised, [undefined, (error) => { enqueue(() => { throw error; }); }]);
     }
+    return "";
   }
 
   // A line "outstanding wait" (ms, -1 for none), a line of what was violated, then JSON.
@@ -265,8 +269,8 @@
   installGlobals();
   const kinvey = load("kinvey"); // ahead of the run; all else is loaded when it is used
   return function enter(command, text) {
-    if (command === "start") start(text);
-    else if (command === "answer") answer(text);
+    if (command === "start") return start(text);
+    if (command === "answer") answer(text);
     else if (command === "timer") fireTimer();
     else if (command === "defines") return functionNamed(text) ? "yes" : "";
     else if (command === "drain") return drain();

@@ -12,7 +12,7 @@ is believed.
 | `O` | out | output: `{"asks", "log", "done"}` |
 | `A` | in | answer: `[id, error, result]` |
 | `E` | out | the end, with the last output |
-| `F` | out | failure: `[kind, debug, is_fatal]`, line end, the last output |
+| `F` | out | failure: `[kind, debug, is_fatal, is_missing]`, line end, the last output |
 """
 
 from __future__ import annotations

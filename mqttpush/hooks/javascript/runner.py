@@ -21,7 +21,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from mqttpush.config import HookSettings
-from mqttpush.hooks import Call, Code, FailureKind, HookFailed, Host, HostRefused, Result
+from mqttpush.hooks import (
+    Call,
+    Code,
+    FailureKind,
+    FunctionMissing,
+    HookFailed,
+    Host,
+    HostRefused,
+    Result,
+)
 from mqttpush.hooks.javascript.pool import Pool
 from mqttpush.hooks.javascript.process import Worker
 from mqttpush.models import Json
@@ -46,18 +55,28 @@ _log = logging.getLogger(__name__)
 
 
 class _Failure(NamedTuple):
-    """How a worker says a run failed. is_fatal: it ends now. output: what the script left."""
+    """How a worker says a run failed.
+
+    is_fatal: it ends now. is_missing: the script lacks the function. output: what the script left.
+    """
 
     kind: FailureKind
     debug: str
     is_fatal: bool
+    is_missing: bool
     output: bytes
 
     @classmethod
     def read(cls, payload: bytes) -> _Failure:
         head, _, output = payload.partition(b"\n")
-        kind, debug, is_fatal = orjson.loads(head)
-        return cls(FailureKind(kind), debug, is_fatal, output)
+        kind, debug, is_fatal, is_missing = orjson.loads(head)
+        return cls(FailureKind(kind), debug, is_fatal, is_missing, output)
+
+    def told(self, function: str) -> HookFailed:
+        if self.is_missing:
+            problem = f"ReferenceError: the script defines no function {function}"
+            return FunctionMissing(self.kind, problem)
+        return HookFailed(self.kind, self.debug)
 
 
 class JavaScriptRunner:
@@ -96,7 +115,8 @@ class JavaScriptRunner:
     async def run(self, code: Code, call: Call, host: Host) -> Result:
         _require_engine()
         if not NAME.fullmatch(code.function):
-            raise HookFailed(FailureKind.SYNTAX, f"{code.function!r} is no name of a function")
+            problem = f"{code.function!r} is no name of a function"
+            raise FunctionMissing(FailureKind.SYNTAX, problem)
         run = _Run(code, call, host, self._settings, self._on_late_log)
         task = asyncio.create_task(run.through(self._pool), name=f"hook {call.request_id}")
         self._runs.add(task)
@@ -181,7 +201,7 @@ class _Run:
                 failed = _Failure.read(payload)
                 # What an exception ended had begun; what broke a limit has lost its say.
                 self._take(failed.output, is_asking=failed.kind is FailureKind.RUNTIME)
-                self._fail(HookFailed(failed.kind, failed.debug))
+                self._fail(failed.told(self._code.function))
                 return not failed.is_fatal
             self._take(payload)
             if kind == "E":

@@ -44,12 +44,16 @@ NOBODY = 65534
 
 
 class Failed(Exception):
-    """The run is over. is_fatal: this process has had enough of it, too."""
+    """The run is over.
 
-    def __init__(self, kind: str, debug: str, *, is_fatal: bool) -> None:
+    is_fatal: this process has had enough of it, too. is_missing: the script lacks the function.
+    """
+
+    def __init__(self, kind: str, debug: str, *, is_fatal: bool, is_missing: bool = False) -> None:
         self.kind = kind
         self.debug = debug
         self.is_fatal = is_fatal
+        self.is_missing = is_missing
         super().__init__(debug)
 
 
@@ -142,7 +146,8 @@ class Machine:
 
     def enter(self, command: str, text: str = "") -> State:
         """One step: the call, then every job it left. Raises Failed."""
-        self._guarded(lambda: self._enter(command, text))
+        if self._guarded(lambda: self._enter(command, text)) == "missing":
+            raise Failed("BLRuntimeError", "", is_fatal=False, is_missing=True)
         self._run_jobs()
         return self.drain()
 
@@ -241,7 +246,7 @@ def serve(channel: Channel, settings: dict[str, Any], sources: dict[str, str]) -
             violation, output = machine.last_words()
             if violation:
                 failure = Failed("BLViolationError", violation, is_fatal=failure.is_fatal)
-            head = json.dumps([failure.kind, failure.debug, failure.is_fatal])
+            head = json.dumps([failure.kind, failure.debug, failure.is_fatal, failure.is_missing])
             channel.send("F", f"{head}\n{_mended(output)}")
             if failure.is_fatal:
                 return
