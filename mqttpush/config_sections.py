@@ -315,7 +315,8 @@ class MqttSettings(Section):
         30.0,
         gt=0,
         le=3600,
-        description="a slow reader that takes nothing for so long is closed, seconds",
+        description="a client that takes nothing, or leaves a packet incomplete, for so long is"
+        " closed, seconds",
         examples=[30.0],
     )
     max_loop_lag_ms: int = Field(

@@ -216,6 +216,8 @@ class Broker:
             return True
         events = handle.connection.receive(data, now)
         self._apply(handle, events)
+        if handle.connection.packet_deadline != inf:
+            self._wheel.schedule(handle)
         return len(events) == 1 and isinstance(events[0], SubscriptionChanged)
 
     def pause(self, handle: Handle) -> None:
@@ -479,6 +481,9 @@ class Broker:
             self.abort(handle, handle.stage.removesuffix("_s"))
         elif now >= connection.keep_alive_deadline():  # [MQTT-3.1.2-24]
             self.close(handle, ReasonCode.KEEP_ALIVE_TIMEOUT)
+        elif now >= connection.packet_deadline:
+            self.metrics.limits_reached.add("mqtt.stall_timeout_s")
+            self.abort(handle, "stalled")
         elif connection.is_onboarding:
             self.metrics.limits_reached.add("mqtt.onboarding_timeout_s")
             self.close(handle, ReasonCode.MAXIMUM_CONNECT_TIME)

@@ -95,6 +95,7 @@ class Connection:
         "max_packet_bytes",
         "mqtt_topic",
         "output",
+        "packet_deadline",
         "state",
         "topic_alias_maximum",
         "version",
@@ -104,17 +105,16 @@ class Connection:
         self._rules = rules
         self._buffer: bytearray | None = None
         self._connect: Connect | None = None
-        self._control_due = 0.0  # when the rate so far would have been spent, on the caller's clock
-        self._publish_due = 0.0
+        self._control_due = self._publish_due = 0.0  # when the rate so far would have been spent
         self._unreleased_ids: set[int] | None = None
         self.client_id = ""
-        self.is_onboarding = False
-        self.is_subscribed = False
+        self.is_onboarding = self.is_subscribed = False
         self.keep_alive_s = 0
         self.last_packet_at = now
         self.max_packet_bytes = NO_PACKET_LIMIT  # what the client takes
         self.mqtt_topic = ""
         self.output = b""  # take it after every call
+        self.packet_deadline = inf  # when a packet that has begun must be whole
         self.state = State.NEW
         self.topic_alias_maximum = 0  # what the client takes
         self.version = Version.V3_1_1
@@ -239,9 +239,10 @@ class Connection:
         except ProtocolError as exc:
             events += self._fail(exc)
         if self.state is State.CLOSED or start == len(buffer):
-            self._buffer = None
+            self._buffer, self.packet_deadline = None, inf
         elif start or self._buffer is None:
             self._buffer = bytearray(buffer[start:])
+            self.packet_deadline = now + self._rules.settings.stall_timeout_s
         if self.state is State.CHECKING and self._buffer is not None:
             events += self._hold(self._buffer)
         return events

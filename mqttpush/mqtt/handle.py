@@ -69,6 +69,8 @@ class Handle:
 
     def deadline(self) -> float:
         """When the broker must act on this link."""
-        if self.connection.state is State.OPEN:
-            return min(self.connection.keep_alive_deadline(), self.stage_deadline)
+        connection = self.connection
+        if connection.state is State.OPEN:
+            until = min(connection.keep_alive_deadline(), self.stage_deadline)
+            return min(until, connection.packet_deadline)
         return self.stage_deadline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 from mqttpush.mqtt.broker import Admitted, RefusalReason, Refused
+from mqttpush.mqtt.codec import encode
 from mqttpush.mqtt.packets import Disconnect, Publish, ReasonCode, Version
 from tests.mqtt.support import TOPIC, Client, World, reason_of
 from tests.support.loop import in_loop
@@ -155,3 +156,59 @@ async def test_a_slow_reader_that_asks_more_and_takes_some_is_not_stalled() -> N
     assert not client.transport.is_closing
     world.pass_time(31)
     assert client.transport.is_aborted
+
+
+@in_loop
+async def test_a_packet_that_has_begun_has_its_time_however_it_trickles() -> None:
+    world = World(stall_timeout_s=30)
+    client = await world.connect(keep_alive_s=600)
+    packet = encode(client.version, Publish(f"p/{TOPIC}/x", bytes(100)))
+    for byte in packet[:60]:
+        assert not client.transport.is_closing
+        client.broker.receive(client.handle, bytes((byte,)))
+        world.pass_time(0.5)
+    world.pass_time(0.5)
+    assert client.transport.is_aborted
+    assert world.reached("stall_timeout_s") == 1
+    assert world.metrics.mqtt_disconnects.values == {("stalled",): 1}
+
+
+@in_loop
+async def test_the_time_of_a_packet_ends_with_it_and_the_next_has_its_own() -> None:
+    world = World(stall_timeout_s=30)
+    client = await world.connect(keep_alive_s=600)
+    packet = encode(client.version, Publish(f"p/{TOPIC}/x", bytes(100)))
+    client.broker.receive(client.handle, packet[:60])
+    for _ in range(5):
+        world.pass_time(29)
+        client.broker.receive(client.handle, packet[60:] + packet[:60])
+    client.broker.receive(client.handle, packet[60:])
+    assert len(world.requests) == 6
+    world.pass_time(500)
+    assert not client.transport.is_closing
+    assert world.reached("stall_timeout_s") == 0
+
+
+@in_loop
+async def test_a_packet_begun_before_connack_has_its_time_from_then_on() -> None:
+    world = World(stall_timeout_s=30)
+    world.gate.clear()
+    client = world.knock(keep_alive_s=600)
+    client.broker.receive(client.handle, b"\x30")
+    world.gate.set()
+    await world.settle()
+    world.pass_time(29)
+    assert not client.transport.is_closing
+    world.pass_time(2)
+    assert client.transport.is_aborted
+
+
+@in_loop
+async def test_an_onboarding_client_that_leaves_a_packet_incomplete_is_cut() -> None:
+    world = World(stall_timeout_s=10, onboarding_timeout_s=60)
+    world.answer = lambda _: Admitted("", "app", is_onboarding=True)
+    client = await world.connect("anonymous", keep_alive_s=600, is_subscribed=False)
+    client.broker.receive(client.handle, b"\x30")
+    world.pass_time(11)
+    assert client.transport.is_aborted
+    assert (world.reached("stall_timeout_s"), world.reached("onboarding_timeout_s")) == (1, 0)

@@ -282,6 +282,22 @@ async def test_a_handshake_that_does_not_come_is_cut(
         assert net.broker.socket_count == 0
 
 
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+@in_uvloop
+async def test_a_packet_that_is_never_whole_is_cut(tmp_path: Path, kind: str) -> None:
+    async with (
+        serving(tmp_path, kind, stall_timeout_s=0.1) as net,
+        net.dial(kind) as (reader, writer),
+    ):
+        writer.write(CONNECT)
+        assert await reader.readexactly(4) == CONNACK
+        writer.write(b"\x30\xf0\xff\x0f" + bytes(1000))  # of 262,128 bytes
+        assert await is_closed_by_peer(reader)
+        assert net.metrics.limits_reached.values == {("mqtt.stall_timeout_s",): 1}
+        assert net.metrics.mqtt_disconnects.values == {("stalled",): 1}
+        assert net.broker.socket_count == 0
+
+
 @in_uvloop
 async def test_a_drain_tells_the_clients_and_closes_the_listeners(tmp_path: Path) -> None:
     async with (
