@@ -6,7 +6,7 @@ first byte is taken, and in the unit that makes it visible. How bodies arrive in
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -22,6 +22,7 @@ from mqttpush.models import Credentials, Object, ObjectEventType, Source
 from mqttpush.operations.context import Context, ScopeReference
 from mqttpush.operations.places import Place, enter
 from mqttpush.store import Transaction
+from mqttpush.store.blobs import Blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +121,9 @@ class Bodies:
         condition: BodyCondition = ALWAYS,
     ) -> OpenBody:
         """The body to read, as it is now, whatever becomes of it later; raises as `get`."""
-        looked_for = ""
-        while True:
-            body = await self.get(credentials, reference, condition)
-            file = await self._context.blobs.open(body.blob)
-            if file is not None:
-                return OpenBody(body, file)
-            if body.blob == looked_for:
-                raise StoreUnavailable("bodies", f"the file {body.blob} is missing")
-            looked_for = body.blob  # replaced since we looked, its file gone: look again
+        return await open_newest(
+            self._context.blobs, lambda: self.get(credentials, reference, condition)
+        )
 
     async def delete(
         self,
@@ -149,6 +144,19 @@ class Bodies:
 
         await context.store.write(unit)
         context.blobs.has_garbage.set()
+
+
+async def open_newest(blobs: Blobs, find: Callable[[], Awaitable[Body]]) -> OpenBody:
+    """The body that `find` finds, whatever becomes of it later; raises what `find` raises."""
+    looked_for = ""
+    while True:
+        body = await find()
+        file = await blobs.open(body.blob)
+        if file is not None:
+            return OpenBody(body, file)
+        if body.blob == looked_for:
+            raise StoreUnavailable("bodies", f"the file {body.blob} is missing")
+        looked_for = body.blob  # replaced since we looked, its file gone: look again
 
 
 def publish(place: Place, bucket: Source, item: Object, body: Body) -> None:

@@ -6,9 +6,9 @@ An address is a secret that says what it leads to: who has it needs no right and
 from __future__ import annotations
 
 from mqttpush.bodies import Body, Publication
-from mqttpush.errors import NotFound
+from mqttpush.errors import InvalidRequest, NotFound
 from mqttpush.models import NEVER_MS, Credentials, ObjectEventType
-from mqttpush.operations.bodies import ObjectReference, OpenBody, publish
+from mqttpush.operations.bodies import ObjectReference, OpenBody, open_newest, publish
 from mqttpush.operations.context import Context
 from mqttpush.operations.places import Place, enter
 from mqttpush.store import Transaction
@@ -44,24 +44,20 @@ class Publications:
 
         return await context.store.write(unit)
 
-    async def open(self, publication_id: str) -> OpenBody | None:
-        """The body to read, for anybody; None once its time is over. Raises NotFound."""
+    async def open(self, publication_id: str) -> OpenBody:
+        """The body to read, for anybody; raises NotFound, InvalidRequest once its time is over."""
         context = self._context
 
-        def unit(tx: Transaction) -> Body | None:
+        def unit(tx: Transaction) -> Body:
             found = tx.bodies.publication(publication_id)
             body = tx.bodies.get(found.source_key, found.object_id) if found else None
             if found is None or body is None:
                 raise NotFound("publication", publication_id)
-            return body if found.expires_ms > context.now_ms() else None
+            if found.expires_ms <= context.now_ms():
+                raise InvalidRequest("its time is over", code="PUBLICATION_EXPIRED")
+            return body
 
-        body = await context.store.read(unit)
-        if body is None:
-            return None
-        file = await context.blobs.open(body.blob)
-        if file is None:  # replaced or deleted since we looked
-            raise NotFound("publication", publication_id)
-        return OpenBody(body, file)
+        return await open_newest(context.blobs, lambda: context.store.read(unit))
 
     async def move(
         self, credentials: Credentials, reference: ObjectReference, target: ObjectReference

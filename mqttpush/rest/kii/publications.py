@@ -118,8 +118,6 @@ class PublicationRoutes:
 
     async def read(self, request: ApiRequest) -> ApiResponse:
         opened = await self._publications.open(request.parameters["publicationID"])
-        if opened is None:
-            raise InvalidRequest("its time is over", code="PUBLICATION_EXPIRED")
         return file_answer(request, opened)
 
     async def move(self, request: ApiRequest) -> ApiResponse:
