@@ -193,6 +193,7 @@ class AppdataRoutes:
         name = visit.object().get("collectionName")
         if not isinstance(name, str):
             raise InvalidRequest("a text", field="collectionName", code="MissingRequestParameter")
+        _refuse_users(name)
         return _counted(await self._entities.remove_collection(visit.credentials, name))
 
     async def _enter(self, request: ApiRequest) -> tuple[Visit, str]:
@@ -203,9 +204,13 @@ class AppdataRoutes:
 
     async def _enter_to_write(self, request: ApiRequest) -> tuple[Visit, str]:
         visit, collection = await self._enter(request)
-        if collection == USER_COLLECTION:
-            raise InvalidRequest("write to /user", code="IndirectCollectionAccessDisallowed")
+        _refuse_users(collection)
         return visit, collection
+
+
+def _refuse_users(collection: str) -> None:
+    if collection == USER_COLLECTION:
+        raise InvalidRequest("write to /user", code="IndirectCollectionAccessDisallowed")
 
 
 def _check_many(visit: Visit, body: object) -> None:

@@ -123,6 +123,8 @@ def test_entities_are_deleted_one_by_one_by_query_and_with_the_collection(
     by_user = env.call(*call, ann.authorization, body, **switched)
     assert_error(by_user, 401, "InsufficientCredentials")
     assert_error(env.call(*call, env.master, body), 400, "MissingRequestHeader")
+    users = env.call(*call, env.master, {"collectionName": "user"}, **switched)
+    assert_error(users, 403, "IndirectCollectionAccessDisallowed")
     assert env.ok(*call, env.master, body, **switched) == {"count": 3}
     assert env.find(books, ann.authorization, {}) == []
 
