@@ -47,10 +47,10 @@ def test_of_states_in_bulk_the_newest_counts(
 ) -> None:
     path = thing_if(api, f"/targets/thing:{thing.id}/states-bulk")
     late = {"generatedAt": 2000, "payload": {"lamp": {"b": 2}}}
-    early = {"generatedAt": 1000, "payload": {"lamp": {"a": 1, "b": 1}}}
+    early = {"generatedAt": 1000, "payload": {"lamp": {"a": 1, "b": 1}, "fan": {"on": 1}}}
     body = {"states": [late, early]}
     assert api.call("POST", path, token=thing.token, json=body, headers=headers).is_success
-    assert states(api, thing) == {"lamp": expected}
+    assert states(api, thing) == {"lamp": expected, "fan": {"on": 1}}
 
 
 @pytest.mark.spec("kii 10.6")

@@ -175,7 +175,8 @@ class CommandRoutes:
         return no_content()
 
     async def put_bulk(self, request: ApiRequest) -> ApiResponse:
-        """What a thing kept while it was offline; no history is kept here, the newest counts."""
+        """What a thing kept while it was offline; no history is kept here, each trait's newest
+        state counts."""
         _require_body(request)
         states = request.parse(StateBulk).states
         states.sort(key=lambda state: state.generatedAt)
@@ -184,7 +185,8 @@ class CommandRoutes:
         if "patch" in request.content_type:
             await self._commands.patch_states(credentials, target, payloads)
         else:
-            await self._commands.put_state(credentials, target, payloads[-1])
+            newest = {alias: state for payload in payloads for alias, state in payload.items()}
+            await self._commands.put_state(credentials, target, newest)
         return no_content()
 
     async def put_state(self, request: ApiRequest) -> ApiResponse:
