@@ -7,6 +7,7 @@ its signal handling. Knows no route.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -26,6 +27,12 @@ from mqttpush.rest.app import TOO_SLOW, Application
 Clock = Callable[[], float]
 
 DATE_EVERY_S: Final = 1.0
+# Of `shutdown.timeout_s`: how long requests under way may take once the server stops.
+SHARE_OF_STOP: Final = 0.5
+# Of that time: when those that still wait for their bodies are answered.
+_SHARE_FOR_BODIES: Final = 0.9
+_LOOK_EVERY_S: Final = 0.02
+_CUT_OFF_S: Final = 0.1
 # The parser takes 64 KiB of a path and query; as much again is for headers.
 HEAD_LIMIT_BYTES: Final = 131_072
 # Less of a body in `http.body_timeout_s` is no progress.
@@ -42,6 +49,9 @@ _TOO_LARGE_A_HEAD: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+
+
+_log = logging.getLogger(__name__)
 
 
 class Bounds:
@@ -222,8 +232,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self._body_bytes = 0
             self._expect_within(bounds.settings.body_timeout_s)
         else:
-            self.scope["state"][TOO_SLOW] = True
-            self.cycle.message_event.set()  # whoever reads the body hears it and answers
+            self._give_up_body()
+
+    def end_body(self) -> None:
+        """The server stops: what has not come of a body by now is too late."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if self._stage == _BODY and cycle is not None and not cycle.response_complete:
+            self._give_up_body()
+
+    def _give_up_body(self) -> None:
+        self.scope["state"][TOO_SLOW] = True
+        self.cycle.message_event.set()  # whoever reads the body hears it and answers
 
     def _refuse(self, answer: bytes) -> None:
         if answer:
@@ -242,12 +261,25 @@ class BoundedProtocol(HttpToolsProtocol):
             self._bounds.deadlines.pop(self, None)
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn that leaves signals to us and says when it is open."""
+class _NoCancellations(logging.Filter):
+    """Without the tracebacks of requests that were ended on purpose."""
 
-    def __init__(self, config: uvicorn.Config, sweep: Callable[[], None]) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that leaves signals to us, says when it is open and ends when it should.
+
+    grace_s: how long requests under way may take when it stops.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, sweep: Callable[[], None], *, grace_s: float
+    ) -> None:
         super().__init__(config)
         self._sweep = sweep
+        self._grace_s = grace_s
         self.is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
 
@@ -267,6 +299,42 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.is_open.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, let requests end, answer those without their bodies, cut off the rest."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        if await self._have_ended(self._grace_s * _SHARE_FOR_BODIES):
+            return
+        for connection in list(self.server_state.connections):
+            cast("BoundedProtocol", connection).end_body()
+        if not await self._have_ended(self._grace_s * (1 - _SHARE_FOR_BODIES)):
+            await self._cut_off()
+
+    async def _have_ended(self, within_s: float) -> bool:
+        state = self.server_state
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while state.connections or state.tasks:
+                    for connection in list(state.connections):
+                        connection.shutdown()  # it closes when its answer is out
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        return not (state.connections or state.tasks)
+
+    async def _cut_off(self) -> None:
+        tasks = list(self.server_state.tasks)
+        if tasks:
+            _log.warning("requests cut off, they took longer than the stop may: %d", len(tasks))
+            uvicorn_log, quiet = logging.getLogger("uvicorn.error"), _NoCancellations()
+            uvicorn_log.addFilter(quiet)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_CUT_OFF_S)
+            uvicorn_log.removeFilter(quiet)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # its client takes nothing
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -303,9 +371,9 @@ class HttpListener:
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=settings.http.keep_alive_s,
-                timeout_graceful_shutdown=max(1, int(settings.shutdown.timeout_s / 2)),
             ),
             sweep=bounds.sweep,
+            grace_s=settings.shutdown.timeout_s * SHARE_OF_STOP,
         )
         self._task: asyncio.Task[None] | None = None
 

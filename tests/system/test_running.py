@@ -7,6 +7,7 @@ import queue
 import signal
 import socket
 import sqlite3
+import time
 from pathlib import Path
 
 import httpx
@@ -145,6 +146,22 @@ def test_a_server_that_is_stopping_finishes_requests_and_accepts_no_mqtt_client(
         slow.sendall(b"{}")
         assert slow.recv(1000).startswith(b"HTTP/1.1 404 ")
     server.stop()
+
+
+@pytest.mark.parametrize("timeout_s", [0.5, 3])
+def test_a_body_that_never_comes_holds_up_no_stop_and_leaves_no_traceback(
+    start_server: StartServer, timeout_s: float
+) -> None:
+    server = start_server(SHUTDOWN__TIMEOUT_S=str(timeout_s))
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as slow:
+        head = "POST /api/apps/nobody/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        slow.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n".encode())
+        assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        began = time.monotonic()
+        server.stop()  # which looks for tracebacks
+        assert time.monotonic() - began < timeout_s + 0.5
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 def _connect_for_ever(address: tuple[str, int]) -> None:
