@@ -309,6 +309,8 @@ class Principals:
         except InvalidGrant:
             tries.wrong()
             raise
+        if is_right:
+            tries.right()
 
     async def change_thing(
         self, credentials: Credentials, reference: Reference, fields: Mapping[str, Any]
