@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -238,3 +239,17 @@ def test_an_environment_file_is_applied_whole_or_not_at_all(new_desk: Desk) -> N
     apply(status=0)
     version, hooks, schedules, networks = left()
     assert (version, len(hooks), len(schedules), networks) == (3, 1, 1, ["apns", "fcm"])
+
+
+def test_a_server_that_does_not_answer_is_named_when_a_file_is_applied(new_desk: Desk) -> None:
+    """Its connections keep what the file takes from them until it is told."""
+    file = new_desk.file("rights.json", json.dumps({"collections": {"a": {"permissions": "full"}}}))
+    command = ("kinvey", "apply", file, "--app-id", "shop", "--json")
+    assert json.loads(new_desk.run(*command))["warnings"] == []
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (new_desk.folder / "data" / "server.json").write_text(json.dumps({"http": url}))
+        (warning,) = json.loads(new_desk.run(*command))["warnings"]
+    assert url in warning
+    assert "restart it" in warning

@@ -107,8 +107,8 @@ async def _heeded(server: ServerOptions) -> list[str]:
     try:
         async with open_admin(server) as session:
             await session.client.heed(session.token)
-    except ServerUnreachable:
-        return []
+    except ServerUnreachable as exc:
+        return [f"a server was ready on this store; restart it if it runs: {exc}"]
     except RequestRefused as exc:
         return [f"the running server did not take notice, restart it: {exc}"]
     return []
