@@ -50,6 +50,9 @@ class Column(NamedTuple):
     is_json: bool = False
 
 
+_NOWHERE: Final[Mapping[str, Column]] = {}
+
+
 class QueryFunction:
     """`query_test(number, kind, value)` of one connection: the tests that SQL leaves to Python."""
 
@@ -111,15 +114,22 @@ class QueryFunction:
 class QuerySql:
     """Builds the SQL of one query. columns: by path, fields outside the document.
 
-    document: the column that holds it. `parameters` go with the SQL, in order; `tests` are those
+    document: the column that holds it. asides: by the first name of paths, where a document of its
+    own has them; not to sort by. `parameters` go with the SQL, in order; `tests` are those
     that `QueryFunction.answering` must know.
     """
 
-    def __init__(self, columns: Mapping[Path, Column], document: str = "document") -> None:
+    def __init__(
+        self,
+        columns: Mapping[Path, Column],
+        document: str = "document",
+        asides: Mapping[str, Column] = _NOWHERE,
+    ) -> None:
         self.parameters: list[object] = []
         self.tests: list[Test] = []
         self._columns = columns
         self._document = document
+        self._asides = asides
 
     def condition(self, node: Node) -> str:
         if isinstance(node, Test):
@@ -162,6 +172,9 @@ class QuerySql:
         column = self._columns.get(test.path)
         if column is not None:
             return self._column_test(test, column)
+        aside = self._asides.get(test.path[0])
+        if aside is not None:
+            return self._asked(test, "document", aside)
         json_path = _json_path(test.path) if len(test.path) == 1 else None
         if json_path is None:
             return self._asked(test, "document", Column(self._document))

@@ -33,6 +33,17 @@ _USER_COLUMNS: Final[dict[Path, Column]] = {
     ("_kmd", "ect"): Column(_TIME.format("created_ms")),
     ("_kmd", "lmt"): Column(_TIME.format("max(created_ms, modified_ms)")),
 }
+# His devices as the administrator is shown them; who has none has no `_messaging` to be found by.
+_MESSAGING: Final = {
+    "_messaging": Column(
+        "(SELECT CASE count(*) WHEN 0 THEN '{}' ELSE json_object('_messaging', json_object("
+        "'pushTokens', json_group_array(json_patch("
+        "json_object('token', registration_id, 'platform', lower(device_type), 'arn', NULL),"
+        " json_object('framework', nullif(framework, ''), 'service', nullif(service, '')))))) END"
+        " FROM installations i WHERE i.app_id = users.app_id"
+        " AND i.subject = 'user:' || users.user_id AND i.device_type IN ('ANDROID', 'IOS'))"
+    )
+}
 _READ, _WRITE = "READ_EXISTING_OBJECT", "WRITE_EXISTING_OBJECT"
 
 
@@ -82,7 +93,7 @@ class SqliteEntities(Table):
     def find_users(
         self, app_id: str, query: EntityQuery, viewer: str | None, *, limit_bytes: int
     ) -> list[User]:
-        sql = QuerySql(_USER_COLUMNS, document="fields")
+        sql = _user_sql(viewer)
         sql.parameters += [app_id, viewer, viewer is None]
         condition = sql.condition(query.condition)
         order = sql.order(query.sort, then="created_ms, user_id")
@@ -96,7 +107,7 @@ class SqliteEntities(Table):
             return [user_of(row) for row in _bounded(rows, limit_bytes)]
 
     def count_users(self, app_id: str, query: EntityQuery, viewer: str | None) -> int:
-        sql = QuerySql(_USER_COLUMNS, document="fields")
+        sql = _user_sql(viewer)
         sql.parameters += [app_id, viewer, viewer is None]
         where = f"{_VISIBLE} AND {sql.condition(query.condition)}"
         with self._function.answering(sql.tests):
@@ -249,6 +260,10 @@ def _ids(node: Node) -> list[str] | None:
         if is_list and all(isinstance(value, str) for value in values):
             return list(values)
     return None
+
+
+def _user_sql(viewer: str | None) -> QuerySql:
+    return QuerySql(_USER_COLUMNS, document="fields", asides=_MESSAGING if viewer is None else {})
 
 
 def _allowed(sql: QuerySql, bucket: Source, rule: ObjectRule) -> str:

@@ -266,3 +266,33 @@ def test_a_device_is_an_installation_of_the_other_dialect(
         own = kinvey.ok("GET", "user/_me", f"Kinvey {user.token}")
         tokens = [each["token"] for each in own["_messaging"]["pushTokens"]]
         assert tokens == [body["installationRegistrationID"]]
+
+
+@pytest.mark.spec("kinvey 7.5")
+def test_the_master_secret_finds_users_by_their_devices(kinvey: Environment, joe: Member) -> None:
+    android, ios, of_kii = unique("q"), unique("r"), kinvey.member()
+    kinvey.call("POST", REGISTER, joe.authorization, device(android, framework="titanium"))
+    kinvey.call("POST", REGISTER, of_kii.authorization, device(ios, "ios"))
+    known = {"_id": {"$in": [joe.id, of_kii.id, kinvey.member().id]}}
+    tokens = "_messaging.pushTokens"
+    expected: list[tuple[dict[str, Any], set[str]]] = [
+        ({tokens: {"$exists": True}}, {joe.id, of_kii.id}),
+        ({"_messaging": {"$exists": True}}, {joe.id, of_kii.id}),
+        ({f"{tokens}.token": android}, {joe.id}),
+        ({f"{tokens}.token": {"$in": [ios, "x"]}}, {of_kii.id}),
+        ({f"{tokens}.platform": "ios"}, {of_kii.id}),
+        ({f"{tokens}.framework": {"$exists": True}}, {joe.id}),
+        ({tokens: {"$size": 1}}, {joe.id, of_kii.id}),
+        ({f"{tokens}.0.arn": None, tokens: {"$exists": True}}, {joe.id, of_kii.id}),
+        ({"$or": [{f"{tokens}.token": ios}, {f"{tokens}.token": android}]}, {joe.id, of_kii.id}),
+    ]
+    for query, ids in expected:
+        found = kinvey.find("user", kinvey.master, {**known, **query})
+        assert {each["_id"] for each in found} == ids, query
+        assert kinvey.count("user", kinvey.master, {**known, **query}) == len(ids)
+        for who in (joe, of_kii):
+            assert kinvey.find("user", who.authorization, {**known, **query}) == []
+    without = {**known, tokens: {"$exists": False}}
+    (found,) = kinvey.find("user", kinvey.master, without)
+    assert found["_id"] not in (joe.id, of_kii.id)
+    assert kinvey.find("user", kinvey.master, known, fields=tokens)[0]["_messaging"]
