@@ -45,12 +45,15 @@ class Presence:
 
     async def record(self) -> None:
         """Keep the store in step; runs until cancelled. At first nothing is connected."""
-        await self._write(self._all_offline)
+        is_begun = False
+        self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
             changes, self._is_online_by_thing = self._is_online_by_thing, {}
-            if not await self._write(partial(self._apply, changes=changes)):
+            if await self._write(partial(self._apply, changes=changes, is_first=not is_begun)):
+                is_begun = True
+            else:
                 # Later changes win over those that could not be written.
                 self._is_online_by_thing = changes | self._is_online_by_thing
                 asyncio.get_running_loop().call_later(self._retry_s, self._wake.set)
@@ -63,11 +66,10 @@ class Presence:
             return False
         return True
 
-    def _all_offline(self, tx: Transaction) -> None:
-        tx.things.set_all_offline(self._context.now_ms())
-
-    def _apply(self, tx: Transaction, changes: dict[Owner, bool]) -> None:
+    def _apply(self, tx: Transaction, changes: dict[Owner, bool], *, is_first: bool) -> None:
         now_ms = self._context.now_ms()
+        if is_first:
+            tx.things.set_all_offline(now_ms)
         for thing, is_online in changes.items():
             if not tx.things.set_online(thing, is_online, now_ms):
                 continue

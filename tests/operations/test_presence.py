@@ -53,11 +53,17 @@ async def test_what_the_store_refused_is_written_later() -> None:
             await inner.write(lambda tx: tx.things.insert(thing))
             store = RefusingStore(inner)
             context = make_context(cast(Store, store), blobs, passwords, now_ms=lambda: 7)
+            owner = Owner("app", thing.subject)
+            await inner.write(lambda tx: tx.things.set_online(owner, True, 5))
             presence = Presence(context, retry_s=0)
-            recording = asyncio.create_task(presence.record())
-            await store.taken.get()  # at first nobody is online
             store.refusals = 2
-            presence.changed(Owner("app", thing.subject), is_online=True)
+            recording = asyncio.create_task(presence.record())
+            await asyncio.wait_for(store.taken.get(), 30)  # at first nobody is online
+            found = await inner.read(lambda tx: tx.things.get("app", "th"))
+            assert found is not None
+            assert not found.is_online
+            store.refusals = 2
+            presence.changed(owner, is_online=True)
             await store.taken.get()
             found = await inner.read(lambda tx: tx.things.get("app", "th"))
             assert found is not None
