@@ -1,4 +1,4 @@
-"""Sections of server code: hooks, endpoints, triggers and schedules, and the mail they send.
+"""Sections of server code (hooks, endpoints, triggers, schedules) and of mail, its and to users.
 
 Owns the classes `config.py` reads into, as `config_sections.py` does; knows nobody who uses them.
 """
@@ -92,7 +92,7 @@ class HookSettings(Section):
 
 
 class EmailSettings(Section):
-    """The mail server that `modules.email` of hooks uses."""
+    """The mail server that `modules.email` of hooks uses, and mail to users."""
 
     host: str = Field(
         "", description="name of the SMTP server; empty: no mail", examples=["smtp.example.com"]
@@ -104,3 +104,23 @@ class EmailSettings(Section):
     username: str = Field("", description="login; empty: none", examples=["push@example.com"])
     password: str = Field("", description="its password", examples=["secret"])
     timeout_s: float = Field(10.0, gt=0, le=600, description="longest wait for it, seconds")
+    sender: str = Field(
+        "",
+        description="From of mail to users; empty: `username`, or no-reply at http.public_url",
+        examples=["no-reply@example.com"],
+    )
+    link_lifetime_s: int = Field(
+        3600,
+        ge=60,
+        le=604_800,
+        description="how long a link in a mail to a user is good for, seconds",
+    )
+    max_requests_per_hour_per_address: int = Field(
+        60, ge=1, description="mails to users that one client address may ask for in an hour"
+    )
+    max_mails_per_hour_per_recipient: int = Field(
+        5, ge=1, description="mails to users that go to one recipient in an hour; more are dropped"
+    )
+    max_waiting: int = Field(
+        1000, ge=1, description="requests for mail to users that wait; more are refused"
+    )

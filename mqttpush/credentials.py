@@ -27,7 +27,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from mqttpush.config import SecuritySettings
 from mqttpush.errors import LimitReached, NotAuthenticated, NotFound, PrincipalDisabled
 from mqttpush.kinvey import PasswordProof
-from mqttpush.models import Credentials, Principal, PrincipalKind
+from mqttpush.models import Credentials, Owner, Principal, PrincipalKind
 from mqttpush.peers import Networks, RateLimiter, Tally, address_key
 from mqttpush.store import ConnectRow, Result, Transaction
 
@@ -106,6 +106,13 @@ class SecretMaker:
         assert 1 <= depth <= 9
         secret = self._derived(f"service-secret\0{app_id}\0{depth}")
         return f"{secret}{depth}"
+
+    def link_proof(self, purpose: str, owner: Owner, state: str, expires_s: int) -> str:
+        """What a link in a mail shows, 64 letters: good for one purpose, user and end in time.
+
+        state: of the user; another one makes another proof, so what a link does ends it.
+        """
+        return self._derived(f"link\0{purpose}\0{owner.app_id}\0{owner.id}\0{expires_s}\0{state}")
 
     def blob(self) -> str:
         """The name of a file: lower case, because some file systems know no other."""

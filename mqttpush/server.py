@@ -38,6 +38,7 @@ from mqttpush.mqtt.packets import ReasonCode
 from mqttpush.networks.addresses import EndpointRules
 from mqttpush.networks.on_demand import OnDemand
 from mqttpush.operations import Operations
+from mqttpush.operations.account_mail import AccountMail
 from mqttpush.operations.context import Context
 from mqttpush.operations.environment_apply import EnvironmentFiles
 from mqttpush.operations.installations import ConnectAnswer, ConnectRequest
@@ -50,7 +51,7 @@ from mqttpush.rest.kii.installations import MqttAddress
 from mqttpush.rest.kii.table import kii_routes
 from mqttpush.rest.kinvey.edge import kinvey_edge
 from mqttpush.rest.kinvey.table import kinvey_routes
-from mqttpush.rest.listener import HttpListener, bind_http, host_port
+from mqttpush.rest.listener import SHARE_OF_STOP, HttpListener, bind_http, host_port
 from mqttpush.rest.over_mqtt import MqttRequest, RequestTopics
 from mqttpush.rest.routing import Edge
 from mqttpush.router import CloseReason, Router
@@ -177,6 +178,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
                     tasks.create_task(server.running.runs.run(), name="server code"),
                     tasks.create_task(server.running.log.run(), name="log of server code"),
                     tasks.create_task(server.senders.run(), name="phones"),
+                    tasks.create_task(server.account_mail.run(), name="mail to users"),
                 ]
                 yield server
                 server.begin_stop()
@@ -261,11 +263,14 @@ class Server:
             call_api=lambda *request: call_inside(self.application, *request),
             base_url=self._base_url,
         )
+        self.account_mail = mail = AccountMail(
+            context, settings=lambda: self._settings, metrics=self._metrics, clock=time.monotonic
+        )
         self.application = Application(
             routes=[
                 *kii_routes(operations, self._mqtt_address, running.runs),
                 *kinvey_routes(
-                    operations, running, self.live, self._mqtt_address, lambda: context.live
+                    operations, running, self.live, self._mqtt_address, lambda: context.live, mail
                 ),
             ],
             edges=(Edge(render_error), kinvey_edge(operations.environments)),
@@ -325,7 +330,7 @@ class Server:
         self.listeners.close()
         self.live.close()
         # Code has most of the time that requests have; then those who wait for it are answered.
-        code_s = 0.75 * max(1, int(timeout_s / 2))
+        code_s = 0.75 * SHARE_OF_STOP * timeout_s
         self._ending = loop.call_later(code_s, self.running.engine.end)
         if self._http is not None:
             self._http.close()

@@ -23,6 +23,7 @@ from mqttpush.models import (
     PrincipalKind,
     User,
 )
+from mqttpush.operations.account_links import with_verification
 from mqttpush.operations.context import ID, Context, Reference
 from mqttpush.operations.devices import DeviceDraft, devices_of, replace_devices
 from mqttpush.operations.live_sessions import end_dead_sessions
@@ -215,7 +216,9 @@ class Accounts:
                 user,
                 login_name=user.login_name if is_same_name else draft.username,
                 password_hash=password_hash or user.password_hash,
-                fields=user.fields if draft.fields is None else draft.fields,
+                fields=user.fields
+                if draft.fields is None
+                else with_verification(user, draft.fields, now_ms),
                 modified_ms=now_ms,
             )
             tx.users.update(changed)

@@ -6,14 +6,10 @@ app's administrator, one run deeper than the code that asks, so that the loop gu
 
 from __future__ import annotations
 
-import asyncio
-import smtplib
-import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 from email.utils import parseaddr
-from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -22,12 +18,12 @@ from mqttpush.access import refusal
 from mqttpush.config import EmailSettings
 from mqttpush.errors import DomainError, InvalidRequest, LimitReached, MqttPushError
 from mqttpush.hooks import Call, HostRefused
-from mqttpush.hooks.threads import Threads
 from mqttpush.models import Credentials, Json
 from mqttpush.operations import Operations
 from mqttpush.operations.broadcasts import message_of, recipients_of
 from mqttpush.operations.collection_access import CollectionAccess
 from mqttpush.operations.context import Context
+from mqttpush.operations.mailer import PROBLEMS, Mailer
 from mqttpush.store import Transaction
 
 # (app ID, credentials, method, path below the app, body, content type) -> status, headers, body.
@@ -50,9 +46,7 @@ class HookHost:
     ) -> None:
         self._context = context
         self._operations = operations
-        self._email = email
-        # Their own: a mail server that hangs must hold up neither hooks nor the end of the server.
-        self._threads = Threads(limit=8)
+        self._mailer = Mailer(email)
         self._mail_counts: Counter[str] = Counter()
         self._call_api = call_api
         self._collections = CollectionAccess(context, operations.accounts)
@@ -134,17 +128,15 @@ class HookHost:
             raise InvalidRequest(f"{exc.description} {exc.debug}".strip(), code=exc.error) from exc
 
     async def _send_email(self, credentials: Credentials, arguments: list[Any]) -> Json:
-        settings = self._email
-        if not settings.host:
+        if not self._mailer.settings.host:
             raise HostRefused("MissingConfiguration", "No mail server is configured (email.host)")
         message, app_id = _mail(_padded(arguments, 8)), credentials.app_id
         if self._mail_counts[app_id] >= MAILS_AT_ONCE:
             raise LimitReached("email.mails_at_once", retry_after_s=1)
         self._mail_counts[app_id] += 1
         try:
-            async with asyncio.timeout(3 * settings.timeout_s):
-                await self._threads.run(partial(_deliver, settings, message))
-        except (OSError, TimeoutError, smtplib.SMTPException, ValueError) as exc:
+            await self._mailer.send(message)
+        except PROBLEMS as exc:
             problem = "The mail server did not take it"
             raise HostRefused("BadRequest", problem, f"{type(exc).__name__}: {exc}") from exc
         finally:
@@ -195,19 +187,3 @@ def _mail(arguments: list[Any]) -> EmailMessage:
     if not (parseaddr(str(sender or ""))[1] and to):
         raise HostRefused("BadRequest", "A mail needs from and to")
     return message
-
-
-def _deliver(settings: EmailSettings, message: EmailMessage) -> None:
-    """Blocking; smtplib takes Bcc out of what it sends."""
-    context = ssl.create_default_context()
-    where = (settings.host, settings.port)
-    if settings.security == "tls":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(*where, timeout=settings.timeout_s, context=context)
-    else:
-        smtp = smtplib.SMTP(*where, timeout=settings.timeout_s)
-    with smtp:
-        if settings.security == "starttls":
-            smtp.starttls(context=context)
-        if settings.username:
-            smtp.login(settings.username, settings.password)
-        smtp.send_message(message)

@@ -6,6 +6,7 @@ from typing import Final
 
 from mqttpush.kinvey import kinvey_time
 from mqttpush.models import Installation, Json
+from mqttpush.operations.account_links import verification_of
 from mqttpush.operations.accounts import Account, shown_name
 from mqttpush.operations.devices import PLATFORM_BY_TYPE
 
@@ -20,6 +21,9 @@ def user_document(account: Account) -> Json:
     metadata: Json = {"ect": kinvey_time(user.created_ms), "lmt": modified}
     if user.is_disabled:
         metadata["status"] = {"val": "disabled", "lastChange": modified}
+    verification = verification_of(user)
+    if verification is not None:
+        metadata["emailVerification"] = verification
     document: Json = {"_id": user.user_id, "username": shown_name(user)}
     if user.email_address is not None:
         document["email"] = user.email_address

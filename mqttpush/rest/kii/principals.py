@@ -322,7 +322,9 @@ def _user_fields(user: User) -> Json:
         "_disabled": user.is_disabled,
     }
     own = {name: value for name, value in named.items() if value is not None}
-    return {**own, **user.fields, **own}
+    shown = {**own, **user.fields, **own}
+    shown.pop("_kmd", None)  # what the other dialect keeps there
+    return shown
 
 
 def _number_of(user_id: str) -> int:

@@ -36,6 +36,8 @@ _PARAMETERS: Final = {
     "collection": make_parameter("path", "collection", "Name of a collection"),
     "entityID": make_parameter("path", "entityID", "`_id` of an entity"),
     "endpoint": make_parameter("path", "endpoint", "Name of a custom endpoint"),
+    "usernameOrEmail": make_parameter("path", "usernameOrEmail", "A user, as he knows himself"),
+    "token": make_parameter("query", "token", "From a link in a mail"),
     "query": make_parameter("query", "query", "Which ones: a query in JSON, such as `{}`"),
     "sort": make_parameter("query", "sort", 'A field, or JSON such as `{"name": -1}`'),
     "limit": make_parameter("query", "limit", "At most so many", pattern="^[0-9]{1,9}$"),
@@ -95,4 +97,20 @@ DIALECT: Final = Dialect(
     parameters=_PARAMETERS,
     security_schemes=_SECURITY_SCHEMES,
     security=({"kinveyBasic": []}, {"kinveySession": []}),
+)
+
+# Pages for people, behind links in mails: whoever has the link may see them.
+PAGES: Final = Dialect(
+    name="kinveyPages",
+    statuses=COMMON_STATUSES,
+    errors={
+        **DIALECT.errors,
+        400: {
+            "description": "The link or what was typed is not good (any more)",
+            "content": {
+                "text/html": {"schema": {"type": "string"}},
+                **_error(400)["content"],
+            },
+        },
+    },
 )

@@ -41,11 +41,6 @@ _UNAVAILABLE: Final = tuple(
     for methods, path in (
         ("GET POST PUT DELETE", r"(group|blob|stream)(/.*)?"),
         ("POST", r"appdata/[^/]+/[^/]+/_group"),
-        (
-            "POST",
-            r"rpc/[^/]+/[^/]+/(user-password-reset-initiate|user-email-verification-initiate)",
-        ),
-        ("POST", r"rpc/[^/]+/user-forgot-username"),
         ("GET PUT DELETE", r"user/[^/]+/[^/]+/roles(/[^/]+)?"),
         ("POST", r"user/[^/]+/mfa/(challenge|complete)"),
         ("GET POST DELETE", r"user/[^/]+/[^/]+/(authenticators|recovery-codes)(/.*)?"),
@@ -93,7 +88,8 @@ def finish(request: ApiRequest, response: ApiResponse) -> ApiResponse:
         headers["access-control-allow-credentials"] = "true"
         headers["vary"] = "Origin"
     headers["access-control-expose-headers"] = _EXPOSED
-    if request.headers.get("x-kinvey-responsewrapper", "").lower() == "true":
+    wants_wrapper = request.headers.get("x-kinvey-responsewrapper", "").lower() == "true"
+    if wants_wrapper and response.content_type.endswith("json"):
         _wrap(request, response)
     if response.body is not None and not isinstance(response.body, bytes):
         response.body = orjson.dumps(response.body)

@@ -8,11 +8,13 @@ from itertools import chain
 
 from mqttpush.config import LiveSettings
 from mqttpush.operations import Operations
+from mqttpush.operations.account_mail import AccountMail
 from mqttpush.operations.running import Running
 from mqttpush.rest.kinvey.appdata import AppdataRoutes
-from mqttpush.rest.kinvey.document import DIALECT
+from mqttpush.rest.kinvey.document import DIALECT, PAGES
 from mqttpush.rest.kinvey.endpoints import EndpointRoutes
 from mqttpush.rest.kinvey.handshake import HandshakeRoutes
+from mqttpush.rest.kinvey.pages import PageRoutes
 from mqttpush.rest.kinvey.pipeline import Pipeline
 from mqttpush.rest.kinvey.push import PushRoutes
 from mqttpush.rest.kinvey.realtime import MqttAddress, RealtimeRoutes, Streams
@@ -28,6 +30,7 @@ def kinvey_routes(
     streams: Streams,
     mqtt_address: Callable[[], MqttAddress],
     live_settings: Callable[[], LiveSettings],
+    account_mail: AccountMail,
 ) -> Iterator[Route]:
     """Every route of this dialect, each with its section in documents."""
     gate, pipeline = Gate(operations.environments), Pipeline(running.business_logic)
@@ -36,7 +39,7 @@ def kinvey_routes(
     realtime = RealtimeRoutes(gate, operations.live, streams, mqtt_address, live_settings)
     sections = {
         "Kinvey: handshake": HandshakeRoutes(gate, operations.environments).table(),
-        "Kinvey: users": chain(users.table(), RpcRoutes(users).table()),
+        "Kinvey: users": chain(users.table(), RpcRoutes(gate, users, account_mail).table()),
         "Kinvey: collections": entities.table(),
         "Kinvey: Live Service": realtime.table(),
         "Kinvey: push": PushRoutes(gate, operations.devices, operations.broadcasts).table(),
@@ -45,3 +48,5 @@ def kinvey_routes(
     for tag, routes in sections.items():
         for route in routes:
             yield replace(route, tag=tag, dialect=DIALECT)
+    for route in PageRoutes(account_mail.links).table():
+        yield replace(route, tag="Kinvey: pages of links in mails", dialect=PAGES)

@@ -11,8 +11,16 @@ from urllib.parse import quote
 MARK = "only-for-the-owner"
 # Their answers have no end, or come when something happens: tests of their own try them.
 ENDLESS = ("/realtime/{appKey}", "/v2/subscribe/{appKey}/{channels}/0")
-# What an operator must set up first: code, a mail server.
-NEEDS_SETUP = ("/rpc/{appKey}/custom/{endpoint}", "/rpc/{appKey}/send-email")
+# What an operator must set up first: code, a mail server; and what a link in a mail must open.
+NEEDS_SETUP = (
+    "/rpc/{appKey}/custom/{endpoint}",
+    "/rpc/{appKey}/send-email",
+    "/rpc/{appKey}/{usernameOrEmail}/user-password-reset-initiate",
+    "/rpc/{appKey}/{usernameOrEmail}/user-email-verification-initiate",
+    "/rpc/{appKey}/user-forgot-username",
+    "/rpc/{appKey}/password-reset",
+    "/rpc/{appKey}/email-verification",
+)
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _LIVE = {"deviceId": "a-browser"}
 # By the end of the path.
