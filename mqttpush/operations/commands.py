@@ -103,13 +103,13 @@ class Commands:
         return await self._context.store.read(unit)
 
     async def list_of(
-        self, credentials: Credentials, thing: Reference, *, before_ms: int, limit: int
+        self, credentials: Credentials, thing: Reference, *, before: tuple[int, str], limit: int
     ) -> list[Command]:
-        """The latest created before, newest first."""
+        """The latest before (time of creation, command ID), newest first."""
 
         def unit(tx: Transaction) -> list[Command]:
             _, place = self._enter(tx, credentials, thing, "read commands of the thing")
-            return tx.commands.list_of(place, before_ms, limit)
+            return tx.commands.list_of(place, before, limit)
 
         return await self._context.store.read(unit)
 

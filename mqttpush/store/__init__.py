@@ -302,7 +302,7 @@ class CommandTable(Protocol):
         """Write state, results, modification time and deadline."""
 
     def get(self, thing: Owner, command_id: str) -> Command | None: ...
-    def list_of(self, thing: Owner, before_ms: int, limit: int) -> list[Command]:
+    def list_of(self, thing: Owner, before: tuple[int, str], limit: int) -> list[Command]:
         """The latest created before, newest first."""
 
     def waiting_of(self, thing: Owner, now_ms: int) -> list[Command]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -137,3 +138,26 @@ def test_a_list_of_commands_is_as_long_as_asked_for(
     rest = api.ok("GET", f"{path}?bestEffortLimit=9&paginationKey={key}", token=user.token)
     assert len(rest["commands"]) == 1
     assert "nextPaginationKey" not in rest
+
+
+@pytest.mark.spec("kii 10.6")
+def test_commands_of_one_moment_are_all_listed_though_pages_part_them(
+    api: Api, user: Account, owned: Account
+) -> None:
+    path = thing_if(api, f"/targets/thing:{owned.id}/commands")
+
+    def send(number: int) -> str:
+        body = {"actions": [{"setNumber": {"number": number}}]}
+        made: str = api.ok("POST", path, token=user.token, json=body)["commandID"]
+        return made
+
+    with ThreadPoolExecutor(10) as threads:
+        sent = set(threads.map(send, range(40)))
+    page = api.ok("GET", f"{path}?bestEffortLimit=3", token=user.token)
+    listed = page["commands"]
+    while "nextPaginationKey" in page:
+        query = f"bestEffortLimit=3&paginationKey={page['nextPaginationKey']}"
+        page = api.ok("GET", f"{path}?{query}", token=user.token)
+        listed += page["commands"]
+    assert len(listed) == len(sent)
+    assert {each["commandID"] for each in listed} == sent

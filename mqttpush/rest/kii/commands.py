@@ -26,6 +26,7 @@ from mqttpush.rest.messages import ApiRequest, ApiResponse
 from mqttpush.rest.routing import Content, Route
 
 PAGE_SIZE: Final = 50
+_PAGINATION_KEY: Final = re.compile(r"([0-9]{1,19})(?:_([0-9a-f-]{36}))?", re.ASCII)
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 _TTL_LIMIT_S: Final = 7 * 24 * 3600
 
@@ -129,20 +130,20 @@ class CommandRoutes:
         return ApiResponse(200, _rendered(command))
 
     async def list_of(self, request: ApiRequest) -> ApiResponse:
-        key = request.query.get("paginationKey", str(NEVER_MS))
-        if not key.isascii() or not key.isdigit() or len(key) > 19:
+        key = _PAGINATION_KEY.fullmatch(request.query.get("paginationKey", str(NEVER_MS)))
+        if key is None:
             raise InvalidRequest("is not a key of an earlier answer", field="paginationKey")
         wanted = request.query.get("bestEffortLimit", "")
         limit = min(int(wanted), PAGE_SIZE) if _LIMIT.fullmatch(wanted) else PAGE_SIZE
         found = await self._commands.list_of(
             credentials_of(request),
             _target(request),
-            before_ms=min(int(key), NEVER_MS),
+            before=(min(int(key[1]), NEVER_MS), key[2] or ""),
             limit=limit,
         )
         fields: Json = {"commands": [_rendered(command) for command in found]}
         if len(found) == limit:
-            fields["nextPaginationKey"] = str(found[-1].created_ms)
+            fields["nextPaginationKey"] = f"{found[-1].created_ms}_{found[-1].command_id}"
         return ApiResponse(200, fields)
 
     async def report(self, request: ApiRequest) -> ApiResponse:

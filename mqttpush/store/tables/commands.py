@@ -55,12 +55,13 @@ class SqliteCommands(Table):
         )
         return found[0] if found else None
 
-    def list_of(self, thing: Owner, before_ms: int, limit: int) -> list[Command]:
+    def list_of(self, thing: Owner, before: tuple[int, str], limit: int) -> list[Command]:
         return self._select(
-            "app_id = ? AND thing_id = ? AND created_ms < ? ORDER BY created_ms DESC LIMIT ?",
+            "app_id = ? AND thing_id = ? AND (created_ms, command_id) < (?, ?)"
+            " ORDER BY created_ms DESC, command_id DESC LIMIT ?",
             thing.app_id,
             thing.id,
-            before_ms,
+            *before,
             limit,
         )
 
