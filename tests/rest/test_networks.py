@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from mqttpush.networks import Network
 from mqttpush.provider_simulator import Providers
 from tests.networks.support import TOPIC, certificate_fields, fields_from
+from tests.rest.body_support import until
 from tests.rest.support import assert_refused
 from tests.support.providers import RunningProviders, running_providers, server_settings
 from tests.support.rest import Api
@@ -249,10 +250,13 @@ def test_a_push_over_a_network_without_credentials_is_counted_as_such(
     message = {"data": {"a": "b"}, "jpush": {"enabled": True}}
     path, token = f"/users/{user.id}/push/messages", app.admin_token()
     message_id = app.ok("POST", path, token=token, json=message)["pushMessageID"]
-    networks: dict[str, Any] = {}
-    while not networks:
+
+    def dropped() -> Any:
         networks = app.ok("GET", f"/push/messages/{message_id}", token=token)["networks"]
-    assert networks["jpush"]["dropped"] == {"not_configured": 1}
+        return networks.get("jpush", {}).get("dropped")  # at first it waits
+
+    until(lambda: bool(dropped()), app)
+    assert dropped() == {"not_configured": 1}
     text = app.http.get(f"{simulated.url}/metrics").text
     (line,) = re.findall(r"mqttpush_phone_pushes_total\{(.*not_configured.*)\} 1\.0", text)
     assert 'network="jpush"' in line
