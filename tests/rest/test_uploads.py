@@ -252,8 +252,8 @@ def test_an_upload_cancelled_while_a_part_arrives_leaves_nothing(
 
 @pytest.fixture
 def hasty(start_server: StartServer) -> Iterator[tuple[Server, Item]]:
-    """A server that allows two uploads, for one second; and an object of it."""
-    server = start_server(LIMITS__MAX_UPLOADS_PER_OWNER="2", LIMITS__UPLOAD_EXPIRY_S="1")
+    """A server that allows two uploads, for three seconds; and an object of it."""
+    server = start_server(LIMITS__MAX_UPLOADS_PER_OWNER="2", LIMITS__UPLOAD_EXPIRY_S="3")
     api = Api(server.url, server.create_app("hasty"))
     yield server, new_item(api, api.pseudo_user())
     api.close()
