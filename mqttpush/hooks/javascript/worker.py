@@ -195,8 +195,8 @@ class Machine:
     def _failure(self, text: str) -> Failed:
         if text.startswith("InternalError: interrupted"):
             return self._out_of_time()
-        # An engine that finds no memory for the error throws null. A script's own looks the same: by
-        # now what used the memory up may be free again, so the engine's count does not tell them.
+        # An engine that finds no memory for the error throws null. A script's own looks the same:
+        # what used the memory up may be free again by now, so the engine's count does not tell.
         if text.startswith("InternalError: out of memory") or text == "null\n":
             return Failed("BLViolationError", "out of memory", is_fatal=True)
         if text.startswith("InternalError: string too long"):
