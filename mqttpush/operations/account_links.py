@@ -1,8 +1,8 @@
 """Links in mails to users: made, looked at, used once (spec kinvey 3).
 
 Owns what a link is, and `_kmd.emailVerification`. Knows no mail and no page. The one idea: the
-proof in a link covers what its use changes, the password's hash or when the address was confirmed
-last, so nothing is kept of links and each works once.
+proof in a link covers where it was sent and what its use changes, the password's hash or when the
+address was confirmed last, so nothing is kept of links and each works once.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class AccountLinks:
 
     def _proof(self, purpose: Purpose, user: User, expires_s: int) -> str:
         if purpose is Purpose.PASSWORD:
-            state = user.password_hash or ""
+            state = f"{user.password_hash}\0{address_of(user)}"
         else:
             confirmed_at = _kept(user.fields).get("lastConfirmedAt", "")
             state = f"{address_of(user)}\0{confirmed_at}"

@@ -248,14 +248,15 @@ def test_an_address_is_confirmed_once_and_a_new_one_is_not(
     assert back["_kmd"]["emailVerification"]["lastConfirmedAt"] == told["lastConfirmedAt"]
 
 
-def test_a_link_for_an_address_ends_when_the_address_changes(
-    shop: Environment, mail_server: MailServer
-) -> None:
+def test_links_end_when_the_address_changes(shop: Environment, mail_server: MailServer) -> None:
     user = sign_up(shop, email=address())
-    link = link_for(shop, mail_server, user["username"], VERIFY)
+    confirming = link_for(shop, mail_server, user["username"], VERIFY)
+    resetting = link_for(shop, mail_server, user["username"], RESET)
     session = f"Kinvey {user['_kmd']['authtoken']}"
     shop.ok("PUT", f"user/{user['_id']}", session, {"email": address()})
-    assert shop.http.post(link).status_code == 400
+    assert shop.http.post(confirming).status_code == 400
+    assert set_password(shop, resetting, "another").status_code == 400
+    assert log_in(shop, user, "secret") == 200
 
 
 @pytest.mark.spec("kinvey 3")
