@@ -384,8 +384,9 @@ class Installations:
             if each.device_type is DeviceType.WEBPUSH
             and each.installation_id != newest.installation_id
         ]
-        others.sort(key=lambda each: each.updated_ms, reverse=True)
-        for each in others[self._context.limits.max_browsers_per_owner - 1 :]:
+        others.sort(key=lambda each: each.updated_ms)
+        excess = len(others) + 1 - self._context.limits.max_browsers_per_owner
+        for each in others[: max(0, excess)]:
             uninstall(self._context, tx, each)
 
     def _checked_token(self, device_type: DeviceType, token: str) -> str:
