@@ -41,12 +41,14 @@ def addresses(names: Names, timeout_s: float) -> Addresses:
 @in_loop
 async def test_slow_names_take_their_own_threads_and_no_others() -> None:
     owners = SlowOwners()
-    found = addresses(Names(ask=owners, threads=THREADS), timeout_s=0.1)
+    before = threading.enumerate()
+    found = addresses(Names(ask=owners, threads=THREADS), timeout_s=0.3)
     hosts = [f"slow{number}.example" for number in range(10)]
     sent = await asyncio.gather(*map(found.find, hosts), return_exceptions=True)
     assert {type(each) for each in sent} == {AddressUnknown}
     assert owners.asked.total() == THREADS
-    assert not [each for each in threading.enumerate() if each.name.startswith("asyncio")]
+    new = {each.name for each in threading.enumerate() if each not in before}
+    assert new == {"names"}  # and none of the loop's executor
     again = await asyncio.gather(*map(found.find, hosts[:THREADS]), return_exceptions=True)
     assert {type(each) for each in again} == {AddressUnknown}
     assert owners.asked.total() == THREADS  # those are asked for still
