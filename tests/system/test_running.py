@@ -160,7 +160,7 @@ def test_a_body_that_never_comes_holds_up_no_stop_and_leaves_no_traceback(
         assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
         began = time.monotonic()
         server.stop()  # which looks for tracebacks
-        assert time.monotonic() - began < timeout_s + 0.5
+        assert time.monotonic() - began < timeout_s + 2
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
