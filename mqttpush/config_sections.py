@@ -190,7 +190,7 @@ class MqttSettings(Section):
     max_connects_per_s_per_client: float = Field(
         1.0,
         gt=0,
-        description="CONNECTs a second of one client ID with right credentials; 10 at once",
+        description="CONNECTs a second of one client ID with right credentials; 60 s worth at once",
         examples=[1.0],
     )
     max_takeovers_per_s_per_client: float = Field(

@@ -33,7 +33,9 @@ class Admission:
         self._sockets.change(per_s, burst=max(5 * per_s, 1))
         per_s = settings.max_connects_per_s_per_address
         self._connects.change(per_s, burst=max(5 * per_s, 1))
-        self._connects_of_client.change(settings.max_connects_per_s_per_client, burst=10)
+        # A minute's worth: a fleet on a bad network, or a test, comes back often and then rests.
+        per_s = settings.max_connects_per_s_per_client
+        self._connects_of_client.change(per_s, burst=max(60 * per_s, 1))
         self._takeovers.change(settings.max_takeovers_per_s_per_client, burst=5)
         per_minute = settings.max_failed_connects_per_minute
         self._failures.change(per_minute / 60, burst=per_minute)

@@ -98,7 +98,7 @@ async def test_a_bound_that_a_packet_goes_beyond_is_counted() -> None:
 @in_loop
 async def test_a_client_that_comes_and_goes_without_end_is_damped() -> None:
     world = World(max_connects_per_s_per_client=1)
-    for _ in range(10):
+    for _ in range(60):
         client = await world.connect(version=Version.V5)
         client.send(Disconnect())
         world.broker.lost(client.handle)
