@@ -10,7 +10,9 @@ what it sends next, and its going, are seen up to one interval later.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+from contextlib import suppress
 from typing import Final, Protocol
 
 from mqttpush.config import MqttSettings
@@ -37,6 +39,7 @@ class Parking:
         # By file descriptor. A closed socket stays until its number is used again.
         self._parked: list[Parked | None] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._loops_epoll: select.epoll | None = None
 
     def apply(self, settings: MqttSettings) -> None:
         """Take new settings; they hold from the next look on."""
@@ -58,14 +61,21 @@ class Parking:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._interval_s or 1.0, self._look, loop)
+            self._loops_epoll = _epoll_of(loop)
+        if self._loops_epoll is not None:
+            # libuv leaves a socket that it stopped reading in the kernel's list until that wakes
+            # it up once more, which is what parking is to spare; being gone from there is fine.
+            with suppress(OSError):
+                self._loops_epoll.unregister(descriptor)
 
     def close(self) -> None:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = None
+        for epoll in (self._epoll, self._loops_epoll):
+            if epoll is not None:
+                epoll.close()
+        self._epoll = self._loops_epoll = None
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._epoll is not None
@@ -74,3 +84,9 @@ class Parking:
             parked = self._parked[descriptor]
             if parked is not None:
                 parked.wake()
+
+
+def _epoll_of(loop: asyncio.AbstractEventLoop) -> select.epoll | None:
+    """libuv's own list of sockets, where uvloop tells it; closing ours leaves it open."""
+    backend_id = getattr(loop, "_get_backend_id", None)
+    return None if backend_id is None else select.epoll.fromfd(os.dup(backend_id()))
