@@ -124,6 +124,12 @@ class Socket(asyncio.Protocol):
         if transport is not None and not transport.is_closing() and not self._is_silent:
             transport.resume_reading()
 
+    def is_unwatched(self) -> bool:
+        transport = self._transport
+        if not self._is_silent or transport is None or transport.is_closing():
+            return False
+        return transport.get_write_buffer_size() == 0
+
     def wake(self) -> None:
         """Something has come while the socket was parked; fine if it is not."""
         if self._is_silent and self._transport is not None:

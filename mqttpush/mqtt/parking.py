@@ -24,6 +24,10 @@ _EVENTS: Final = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLET", 0)
 class Parked(Protocol):
     """A socket that can be left alone."""
 
+    def is_unwatched(self) -> bool:
+        """Does the loop neither read it nor wait to write to it?"""
+        ...
+
     def wake(self) -> None:
         """Let the loop watch it again; fine if it is closed or was not parked."""
         ...
@@ -40,6 +44,7 @@ class Parking:
         self._parked: list[Parked | None] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loops_epoll: select.epoll | None = None
+        self._newly_parked: list[tuple[int, Parked]] = []
 
     def apply(self, settings: MqttSettings) -> None:
         """Take new settings; they hold from the next look on."""
@@ -62,11 +67,7 @@ class Parking:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._interval_s or 1.0, self._look, loop)
             self._loops_epoll = _epoll_of(loop)
-        if self._loops_epoll is not None:
-            # libuv leaves a socket that it stopped reading in the kernel's list until that wakes
-            # it up once more, which is what parking is to spare; being gone from there is fine.
-            with suppress(OSError):
-                self._loops_epoll.unregister(descriptor)
+        self._newly_parked.append((descriptor, parked))
 
     def close(self) -> None:
         """Look no more."""
@@ -80,10 +81,24 @@ class Parking:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._epoll is not None
         self._timer = loop.call_later(self._interval_s or 1.0, self._look, loop)
+        self._disarm()
         for descriptor, _ in self._epoll.poll(0):
             parked = self._parked[descriptor]
             if parked is not None:
                 parked.wake()
+
+    def _disarm(self) -> None:
+        """libuv leaves a socket that it stopped reading in the kernel's list until that wakes it up
+        once more, which is what parking is to spare. Only of one that it does not write to either:
+        it would miss an entry that it believes to be there.
+        """
+        newly_parked, self._newly_parked = self._newly_parked, []
+        if self._loops_epoll is None:
+            return
+        for descriptor, parked in newly_parked:
+            if parked.is_unwatched():
+                with suppress(OSError):  # it is gone from there already
+                    self._loops_epoll.unregister(descriptor)
 
 
 def _epoll_of(loop: asyncio.AbstractEventLoop) -> select.epoll | None:
