@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -15,6 +17,7 @@ from tests.support.loop import in_loop
 
 PARKING = {"idle_read_from_connections": 1, "idle_read_interval_ms": 1}
 CONNECT = encode(Version.V3_1_1, Connect(Version.V3_1_1, "raw", keep_alive_s=60))
+OTHER = encode(Version.V3_1_1, Connect(Version.V3_1_1, "other", keep_alive_s=60))
 SUBSCRIBE = encode(Version.V3_1_1, subscribe("raw"))
 
 
@@ -85,3 +88,43 @@ async def test_a_number_used_again_belongs_to_the_newer_socket(tmp_path: Path) -
                     writer.write(PINGREQ)
                     assert await reader.readexactly(2) == PINGRESP
             await net.until_gone("raw")
+
+
+async def park(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(CONNECT + SUBSCRIBE)
+    await reader.readexactly(4 + 5)
+    writer.write(PINGREQ)
+    assert await reader.readexactly(2) == PINGRESP
+
+
+@in_uvloop
+async def test_what_a_parked_client_does_not_take_at_once_is_written_later(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, "tcp", **PARKING) as net,
+        net.dial() as (reader, writer),
+        net.dial() as (other_reader, other_writer),
+    ):
+        other_writer.write(OTHER)
+        await other_reader.readexactly(4)
+        await park(reader, writer)
+        for _ in range(8):
+            net.push("raw", b"x" * 300_000)
+        for _ in range(5):  # each is a look at what is parked
+            other_writer.write(PINGREQ)
+            assert await other_reader.readexactly(2) == PINGRESP
+        await reader.readexactly(8 * 300_000)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="only Linux tells")
+@in_uvloop
+async def test_the_loop_does_not_watch_a_parked_client(tmp_path: Path) -> None:
+    loop: Any = asyncio.get_running_loop()
+    watched = Path(f"/proc/self/fdinfo/{loop._get_backend_id()}")
+    async with serving(tmp_path, "tcp", **PARKING) as net, net.dial() as (reader, writer):
+        await park(reader, writer)
+        transport: Any = net.handle_by_client_id["raw"].transport
+        entry = f"tfd: {transport.get_extra_info('socket').fileno():>8} "
+        while entry in watched.read_text():  # noqa: ASYNC240
+            await asyncio.to_thread(int)  # a turn of the loop
+        writer.write(PINGREQ)
+        assert await reader.readexactly(2) == PINGRESP
